@@ -1,0 +1,74 @@
+# Each interpreter has environments of its own, so that switching builds nothing anew.
+PYTHON ?= python3
+suffix := $(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+VENV := .venv$(suffix)
+DEMO_VENV := examples/.venv$(suffix)
+
+package := packages/robotni
+entries := $(package)/robotni_huey
+config := $(package)/pyproject.toml
+pip = bin/python -m pip install -q --disable-pip-version-check
+
+# An interpreter by its name: from PATH, else of pyenv, whose shims may point nowhere.
+find = $(shell for python in $1 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/$1; do \
+	if $$python -c '' 2>/dev/null; then command -v $$python; break; fi; done)
+pythons = $(foreach minor,8 9 10 11 12 13 14 15,$(call find,python3.$(minor)))
+
+help:
+	@echo 'make demo    run a real script in its own virtual environment over HTTP'
+	@echo 'make serve   web server and, on demand, the worker; Ctrl-C stops both'
+	@echo 'make test    the whole test suite; ARGS="-k word" for a part of it'
+	@echo 'make lint    format, lint, types, architecture'
+	@echo 'make check   lint, then the tests on the oldest and the newest Python found'
+	@echo 'make clean   remove environments, caches and builds; never data'
+	@echo 'PYTHON=python3.8 make … picks the interpreter'
+
+demo: $(VENV)/.for-use $(DEMO_VENV)/.for-use
+	$(VENV)/bin/robotni demo examples/report.py --venv $(DEMO_VENV)
+
+serve: $(VENV)/.for-use
+	$(VENV)/bin/robotni serve
+
+test: $(VENV)/.for-test
+	$(VENV)/bin/python -m pytest $(package) $(ARGS)
+
+lint: $(VENV)/.for-dev
+	$(VENV)/bin/ruff format --check --config $(config) .
+	$(VENV)/bin/ruff check --config $(config) .
+	cd $(package) && $(abspath $(VENV))/bin/python -m mypy
+	$(VENV)/bin/python -m pytest -q $(package)/robotni/tests/test_architecture.py
+
+check: lint
+	$(MAKE) --no-print-directory test PYTHON=$(firstword $(pythons))
+	$(MAKE) --no-print-directory test PYTHON=$(lastword $(pythons))
+
+pythons:
+	@printf '%s\n' $(pythons)
+
+clean:
+	rm -rf .venv .venv-* examples/.venv examples/.venv-*
+	rm -rf $(foreach dir,. $(package) $(entries),$(addprefix $(dir)/,build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis))
+	find . -name .robotni -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.for-use: $(VENV)/bin/python $(config) $(entries)/pyproject.toml $(entries)/hatch_build.py
+	@echo 'installing robotni into $(VENV)'
+	@$(VENV)/$(pip) -e $(entries)
+	@touch $@
+
+$(VENV)/.for-test $(VENV)/.for-dev: $(VENV)/.for-%: $(VENV)/.for-use
+	@echo 'installing the $* extra into $(VENV)'
+	@$(VENV)/$(pip) -e '$(package)[$*]'
+	@touch $@
+
+$(DEMO_VENV)/.for-use: $(DEMO_VENV)/bin/python examples/requirements.txt
+	@echo 'installing what the examples need into $(DEMO_VENV)'
+	@$(DEMO_VENV)/$(pip) -r examples/requirements.txt
+	@touch $@
+
+$(VENV)/bin/python $(DEMO_VENV)/bin/python: %/bin/python:
+	@test -n '$(call find,$(PYTHON))' || { echo '$(PYTHON): no such interpreter' >&2; exit 1; }
+	@$(call find,$(PYTHON)) -m venv --clear $* || { rm -rf $*; \
+		echo '$(PYTHON) makes no virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
+		exit 1; }
+
+.PHONY: help demo serve test lint check pythons clean

@@ -1,0 +1,115 @@
+"""The web application: guard, errors, routes and the thread that keeps a worker alive."""
+
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Deque, Optional
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from robotni import __version__, pages, problems, routes_queue, routes_worker
+from robotni.engine import Engine
+from robotni.guard import App, Guard, Receive, Scope, Send
+from robotni.settings import Settings
+from robotni.starter import Starter
+
+_SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
+
+
+class Stopwatch:
+    """Durations of the last 1,000 requests; uploads and downloads count."""
+
+    def __init__(self, app: App, durations: Deque[float]) -> None:
+        self.app = app
+        self._durations = durations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._durations.append(time.perf_counter() - began)
+
+
+class Slashes:
+    """Every path is served with and without the trailing slash, without a redirect."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) > 1:
+            root = scope.get("root_path", "")
+            path = scope["path"].rstrip("/") or "/"
+            inner = path[len(root) :] if root and path.startswith(root) else path
+            scope = {**scope, "path": path + "/" if inner in _SLASHED else path}
+        await self.app(scope, receive, send)
+
+
+def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
+    """The application of one data directory. While it runs, a worker is started when needed."""
+    durations: Deque[float] = deque(maxlen=1000)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        thread = starter.watch(engine.needs_worker)
+        yield
+        starter.stop()
+        thread.join(2)
+
+    app = FastAPI(
+        title="robotni",
+        version=__version__,
+        description="Runs Python scripts in virtual environments of their own: submit, then poll.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.engine = engine
+    problems.install(app)
+    app.include_router(
+        routes_worker.create_router(engine, starter.is_worker_running, lambda: p95(durations))
+    )
+    app.include_router(routes_queue.create_router(engine))
+    app.include_router(pages.create_router())
+    _add_health(app, engine)
+    app.add_middleware(Slashes)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Range"],
+            expose_headers=["Location", "ETag", "Retry-After", "Link", "Content-Range"],
+        )
+    app.add_middleware(Guard, settings=settings, problem=problems.render)
+    app.add_middleware(Stopwatch, durations=durations)
+    return app
+
+
+def _add_health(app: FastAPI, engine: Engine) -> None:
+    @app.get("/livez", tags=["health"], operation_id="isAlive", summary="The process answers")
+    def livez() -> Any:
+        return {"status": "ok"}
+
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        operation_id="isReady",
+        summary="Store and queue can be used",
+        responses=routes_worker.problems(507),
+    )
+    def readyz() -> Any:
+        engine.check()
+        return {"status": "ok"}
+
+
+def p95(durations: Deque[float]) -> Optional[float]:
+    """In milliseconds; None before the first request."""
+    ordered = sorted(durations)
+    return round(1000 * ordered[int(0.95 * (len(ordered) - 1))], 3) if ordered else None

@@ -1,0 +1,143 @@
+"""The worker: Huey's consumer with threads that run jobs, one for a data directory.
+
+It promises to leave within 3 s of SIGTERM, SIGINT or the word of another worker, with running
+scripts left to their shims; and to exit after IDLE_EXIT idle seconds without losing a wake-up:
+threads joined, bell closed, lock freed, and only then a last look for work.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Optional
+
+from huey.consumer import Consumer as HueyConsumer
+from huey.consumer import ConsumerStopped, Scheduler, Worker
+
+from robotni import events
+from robotni.datadir import hold_bell, ring, take_lock
+
+if TYPE_CHECKING:
+    from robotni.tickets import RobotniHuey
+
+LEAVE_WITHIN = 2.5
+TAKE_OVER_WITHIN = 10.0
+
+
+class JobWorker(Worker):  # type: ignore[misc]
+    """A thread: first the orphans of an earlier worker, then tickets."""
+
+    def loop(self, now: Any = None) -> None:
+        orphan = self.huey.upkeep.next_orphan()
+        if orphan is not None:
+            self.huey.upkeep.adopt(orphan)
+        else:
+            super().loop(now)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.huey.store.close()
+
+
+class UpkeepThread(Scheduler):  # type: ignore[misc]
+    """In the place of Huey's scheduler, whose own table robotni leaves empty."""
+
+    process_name = "Upkeep"
+
+    def loop(self, now: Any = None) -> None:
+        seconds = self.huey.upkeep.tick()
+        if self.periodic and self._next_periodic <= time.monotonic():
+            while self._next_periodic <= time.monotonic():
+                self._next_periodic += self.periodic_task_seconds
+            self.enqueue_periodic_tasks(now)
+        self.stop_flag.wait(seconds)
+
+    def shutdown(self) -> None:
+        self.huey.store.close()
+
+
+class Consumer(HueyConsumer):  # type: ignore[misc]
+    """One worker process. `takes_over` says whether it asks a running one to leave."""
+
+    worker_class = JobWorker
+    scheduler_class = UpkeepThread
+
+    def __init__(
+        self, huey: "RobotniHuey", workers: int = 1, takes_over: bool = True, **options: Any
+    ) -> None:
+        most = huey.settings.workers
+        options["shutdown_timeout"] = LEAVE_WITHIN
+        super().__init__(huey, workers=most if workers == 1 else min(workers, most), **options)
+        self._signal_actions[signal.SIGTERM] = (False, True)
+        self._signal_actions[signal.SIGINT] = (False, True)
+        self._takes_over = takes_over
+        self._lock: Optional[int] = None
+        self._leave_bell: Optional[int] = None
+        self._idle_exit = huey.settings.idle_exit if huey.settings.autostart else 0.0
+
+    def run(self) -> None:
+        """Works until told to leave, or idle too long; at once over when another worker stays."""
+        self._lock = self._take_lock()
+        if self._lock is None:
+            events.worker("not needed, another one works", os.getpid())
+            return
+        self._leave_bell = hold_bell(self.huey.datadir.leave)
+        _drain(self._leave_bell)
+        self.huey.storage.open_bell()
+        self.huey.upkeep.sweep()
+        events.worker("started", os.getpid())
+        idle = False
+        try:
+            super().run()
+            idle = not self._restart and self._signum is None and not self._asked_to_leave()
+        finally:
+            self._let_go()
+        events.worker("idle, gone" if idle else "gone", os.getpid())
+        if idle and self.huey.store.counts()["pending"]:
+            os.execv(sys.executable, [sys.executable, *sys.argv])
+
+    def _take_lock(self) -> Optional[int]:
+        """The worker lock. A newcomer that takes over asks the other to leave, and waits."""
+        datadir = self.huey.datadir
+        patience = time.monotonic() + (TAKE_OVER_WITHIN if self._takes_over else LEAVE_WITHIN)
+        while True:
+            lock = take_lock(datadir.worker_lock)
+            if lock is not None or time.monotonic() > patience:
+                return lock
+            if self._takes_over:
+                ring(datadir.leave)
+            time.sleep(0.05)
+
+    def _let_go(self) -> None:
+        self.huey.runner.slots.close()
+        self.huey.storage.close_bell()
+        for fd in (self._leave_bell, self._lock):
+            if fd is not None:
+                os.close(fd)
+        self._leave_bell = self._lock = None
+
+    def loop(self, health_check_ts: Optional[float] = None) -> Any:
+        health_check_ts = super().loop(health_check_ts)
+        if self._asked_to_leave() or self._is_idle():
+            self.stop(graceful=True)
+            raise ConsumerStopped
+        return health_check_ts
+
+    def stop(self, graceful: bool = False) -> None:
+        self.huey.runner.leave.set()
+        super().stop(graceful)
+
+    def _asked_to_leave(self) -> bool:
+        return bool(select.select([self._leave_bell], [], [], 0)[0])
+
+    def _is_idle(self) -> bool:
+        return 0 < self._idle_exit < self.huey.runner.idle_seconds()
+
+
+def _drain(fd: int) -> None:
+    """Forgets what was said to an earlier worker."""
+    try:
+        os.read(fd, 65536)
+    except BlockingIOError:
+        pass

@@ -1,0 +1,136 @@
+"""The data directory: who may use it, the locks in it, and the bell that wakes a worker.
+
+Folders are 0700 and files 0600 by explicit modes, so the umask stays the user's and reaches his
+scripts. Locks are `flock`s: the kernel drops them at death, no pid is trusted, and a lock file
+is never deleted (two owners would be possible). The bell is a FIFO: a worker holds it open for
+reading and writing, and ringing it finds out in one call whether a worker lives.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Optional
+
+import psutil
+
+from robotni.errors import DataDirError
+
+_NETWORK = ("nfs", "cifs", "smb", "afs", "9p", "fuse.sshfs", "ceph", "gluster", "lustre", "webdav")
+
+
+class DataDir:
+    """Paths of one data directory. `open()` makes it usable or raises DataDirError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = path / "robotni.db"
+        self.jobs = path / "jobs"
+        self.worker_lock = path / "worker.lock"
+        self.spawn_lock = path / "spawn.lock"
+        self.worker_log = path / "worker.log"
+        self.bell = path / "bell"
+        self.leave = path / "leave"
+
+    def open(self) -> "DataDir":
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            os.chmod(self.path, 0o700)
+            os.makedirs(self.jobs, mode=0o700, exist_ok=True)
+            for fifo in (self.bell, self.leave):
+                make_fifo(fifo)
+            for name, text in ((".gitignore", "*\n"), ("robotni.db", "")):
+                _create(self.path / name, text)
+        except OSError as error:
+            raise DataDirError(
+                f"the data directory {self.path} cannot be used ({error.strerror}); make it "
+                "writable, or set ROBOTNI_DATA_DIR to a folder of yours"
+            ) from None
+        kind = file_system(self.path)
+        if kind.startswith(_NETWORK):
+            raise DataDirError(
+                f"the data directory {self.path} lies on a network file system ({kind}), where "
+                "locks cannot be trusted; set ROBOTNI_DATA_DIR to a folder on a local disk"
+            )
+        return self
+
+
+def _create(path: Path, text: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+
+
+def make_fifo(path: Path) -> None:
+    try:
+        os.mkfifo(path, 0o600)
+    except FileExistsError:
+        if not stat.S_ISFIFO(os.lstat(path).st_mode):
+            raise
+    else:
+        os.chmod(path, 0o600)
+
+
+def file_system(path: Path) -> str:
+    """Type of the file system `path` lies on (`ext4`, `nfs4`); empty when unknown."""
+    real = os.path.realpath(path)
+    mounts = [
+        (p.mountpoint, p.fstype)
+        for p in psutil.disk_partitions(all=True)
+        if os.path.commonpath([real, p.mountpoint]) == p.mountpoint
+    ]
+    return max(mounts, key=lambda mount: len(mount[0]))[1] if mounts else ""
+
+
+def take_lock(path: Path, wait: bool = False) -> Optional[int]:
+    """The descriptor that holds the lock of `path`, or None while another holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock of `path`; a missing file is not locked."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def ring(fifo: Path) -> bool:
+    """Rings the bell `fifo`; False when nobody holds it, so nobody would hear it."""
+    try:
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):  # no reader, or no run yet
+            return False
+        raise
+    try:
+        os.write(fd, b"!")
+    except BlockingIOError:
+        pass  # full: rung often enough
+    except BrokenPipeError:
+        return False  # the reader left between open and write
+    finally:
+        os.close(fd)
+    return True
+
+
+def hold_bell(fifo: Path) -> int:
+    """Opens `fifo` so that ringing finds a listener; poll the descriptor to hear it."""
+    return os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,362 @@
+"""The engine: what a client can ask of robotni. submit get list cancel retry flush status.
+
+A job that `submit` returned is durable. Nothing here runs a script or waits for one, and nothing
+here knows of HTTP or Huey: wiring hands in the store and a bell.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from robotni import __version__, events
+from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound, StorageFull
+from robotni.job import (
+    CANCELLED,
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    STATES,
+    Job,
+    Progress,
+    local_date,
+    new_job_id,
+    next_midnight,
+)
+from robotni.preflight import Place, Preflight
+from robotni.request import PYTHON_SCRIPT, JobRequest
+from robotni.rundir import RunDir, is_job_id
+from robotni.settings import Settings
+from robotni.store import Filters, Store
+from robotni.workers import Registry, WorkerType
+
+TAIL = 64 * 1024  # bytes of output in a job's JSON
+DISK_FLOOR = 16 << 20  # bytes that stay free, so that running jobs can end in order
+DAY = 86400
+_COPIED = (
+    "type", "project", "script", "module", "venv", "args", "params", "cwd", "env", "timeout",
+    "expires", "max_attempts", "name", "stdin", "retry_delay",
+)  # fmt: skip
+
+
+class Submitted(NamedTuple):
+    job: Job
+    replayed: bool
+
+
+class Engine:
+    """The verbs of a client. `clock` gives seconds since the epoch; `ring` wakes a worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        jobs: Path,
+        ring: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._jobs = jobs
+        self._ring = ring
+        self._clock = clock
+        self._registry = Registry()
+        self._preflight = Preflight(settings.project_folder, settings.script_roots)
+        self._started_at = clock()
+
+    # submit
+
+    def replay(self, key: str, digest: str) -> Optional[Job]:
+        """The job submitted with this idempotency key; InvalidRequest when by another body."""
+        job = self._store.by_key(key)
+        if job is None:
+            return None
+        if job.request_digest != digest:
+            raise InvalidRequest(
+                [],
+                "this Idempotency-Key was used with another body; take a new key for a new job",
+            )
+        return self.view(job)
+
+    def submit(self, request: JobRequest, key: Optional[str] = None, digest: str = "") -> Submitted:
+        """Checks and stores a job. With a `key` seen before: the first job, `replayed`."""
+        now = self._clock()
+        worker_type = self._registry.get(request.type)
+        place = self._place(request, worker_type)
+        worker_type.check(request.params)
+        self._preflight.check(place)
+        timeout = request.timeout if request.timeout is not None else self._settings.timeout
+        if timeout > self._settings.max_timeout:
+            raise InvalidRequest(
+                [
+                    FieldError(
+                        "/timeout",
+                        f"{timeout:g} s is over the longest allowed; ask for at most "
+                        f"{self._settings.max_timeout:g}, or raise ROBOTNI_MAX_TIMEOUT",
+                    )
+                ]
+            )
+        run_at = request.due_at(now)
+        job = Job(
+            job_id=new_job_id(now),
+            type=request.type,
+            project=request.project,
+            timestamp=now,
+            **place._asdict(),
+            args=request.args,
+            params=request.params,
+            env=request.env,
+            stdin=request.stdin,
+            timeout=timeout,
+            expires=request.expires or self._settings.expires or None,
+            max_attempts=request.retries + 1,
+            retry_delay=request.retry_delay,
+            name=Path(place.script).name if place.script else place.module or request.type,
+            idempotency_key=key,
+            request_digest=digest or None,
+            **_when(now, run_at),
+        )
+        return self._store_job(job)
+
+    def _place(self, request: JobRequest, worker_type: WorkerType) -> Place:
+        if request.type == PYTHON_SCRIPT:
+            faults = []
+            if (request.script is None) == (request.module is None):
+                faults.append(FieldError("/script", "give a script or a module, one of the two"))
+            if request.venv is None:
+                faults.append(
+                    FieldError(
+                        "/venv",
+                        "the virtual environment is missing; give its folder, such as .venv",
+                    )
+                )
+        else:
+            faults = [
+                FieldError(f"/{name}", f"type {worker_type.type} takes no {name}; leave it out")
+                for name in ("script", "module", "venv", "args", "stdin")
+                if getattr(request, name)
+            ]
+        if faults:
+            raise InvalidRequest(faults)
+        return self._preflight.resolve(request.script, request.module, request.venv, request.cwd)
+
+    def _store_job(self, job: Job) -> Submitted:
+        if shutil.disk_usage(self._jobs).free < DISK_FLOOR:
+            raise StorageFull(
+                f"the disk with {self._jobs.parent} is nearly full; make room and try again"
+            )
+        earlier = self._store.insert(job, self._settings.max_pending)
+        if earlier is not None:
+            self.replay(earlier.idempotency_key or "", job.request_digest or "")
+            return Submitted(self.view(earlier), True)
+        events.submitted(job)
+        if job.status == PENDING:
+            self._ring()
+        return Submitted(job, False)
+
+    def retry(self, job_id: str) -> Job:
+        """A new job from the request of an ended one."""
+        old = self._get(job_id)
+        if not old.is_terminal:
+            raise Conflict(
+                f"job {job_id} is {old.status}; cancel it first, or wait until it has ended"
+            )
+        self._preflight.check(Place(old.script, old.module, old.venv, old.cwd))
+        now = self._clock()
+        job = Job(
+            job_id=new_job_id(now),
+            timestamp=now,
+            retry_of=job_id,
+            **{name: getattr(old, name) for name in _COPIED},
+            **_when(now, None),
+        )
+        return self._store_job(job).job
+
+    # get, list
+
+    def _get(self, job_id: str) -> Job:
+        job = self._store.get(job_id) if is_job_id(job_id) else None
+        if job is None:
+            raise NotFound(
+                "there is no such job; ids come from a submit or from GET /api/worker/jobs"
+            )
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """The job as it is now: live progress while it runs, output when it has ended."""
+        return self.view(self._get(job_id))
+
+    def view(self, job: Job) -> Job:
+        if job.status == RUNNING:
+            rundir = RunDir(self._jobs, job.job_id, job.run)
+            running = job.attempts + [_running_attempt(job)]
+            return self._live(job, rundir).model_copy(update={"attempts": running})
+        if not job.is_terminal:
+            return job
+        run = job.run_of(job.attempt)
+        if run is None:
+            return job.model_copy(update={"output": ""})
+        text, cut = RunDir(self._jobs, job.job_id, run).read_tail(TAIL)
+        return job.model_copy(
+            update={"output": text, "output_truncated": job.output_truncated or cut}
+        )
+
+    def _live(self, job: Job, rundir: RunDir) -> Job:
+        seen = rundir.read_progress()
+        progress = None if seen is None else Progress(percent=seen[0], message=seen[1])
+        return job.model_copy(
+            update={"output_bytes": rundir.output_size(), "progress": progress}
+        )
+
+    def list(
+        self, filters: Filters, cursor: Optional[str], limit: int
+    ) -> Tuple[List[Job], Optional[str]]:
+        """(jobs newest first, cursor of the next page or None)."""
+        if cursor is not None and not is_job_id(cursor):
+            raise InvalidRequest(
+                [FieldError("/cursor", "not a cursor; take nextCursor from the page before")]
+            )
+        unknown = [state for state in filters.status if state not in STATES]
+        if unknown:
+            raise InvalidRequest(
+                [
+                    FieldError(
+                        "/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}"
+                    )
+                ]
+            )
+        jobs = self._store.list(filters, cursor, limit + 1)
+        more = len(jobs) > limit
+        jobs = [
+            self._live(job, RunDir(self._jobs, job.job_id, job.run))
+            if job.status == RUNNING
+            else job
+            for job in jobs[:limit]
+        ]
+        return jobs, jobs[-1].job_id if more else None
+
+    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[RunDir]:
+        """The files of an attempt (the last by default); None when nothing has started."""
+        job = self._get(job_id)
+        if attempt is None:
+            run = job.run_of(job.attempt)
+            return None if run is None else RunDir(self._jobs, job_id, run)
+        run = job.run_of(attempt)
+        if run is None:
+            raise NotFound(f"job {job_id} has no attempt {attempt}; it has had {job.attempt}")
+        return RunDir(self._jobs, job_id, run)
+
+    def types(self) -> List[WorkerType]:
+        return self._registry.list()
+
+    # cancel, flush
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancels what waits, asks what runs to end; Conflict when it has ended otherwise."""
+        while True:
+            job = self._get(job_id)
+            now = self._clock()
+            if job.status == CANCELLED:
+                return self.view(job)
+            if job.is_terminal:
+                raise Conflict(f"job {job_id} is {job.status} already; nothing is left to cancel")
+            if job.status == RUNNING:
+                if self._request_cancel(job, now):
+                    return self.get(job_id)
+            elif self._store.transition("cancel", job_id, finished_at=now):
+                events.cancel_requested(job_id, job.status)
+                return self.get(job_id)
+
+    def _request_cancel(self, job: Job, now: float) -> bool:
+        at = job.cancel_requested_at or now
+        if not self._store.transition(
+            "request_cancel", job.job_id, job.run, cancel_requested_at=at
+        ):
+            return False  # it went on meanwhile: look again
+        RunDir(self._jobs, job.job_id, job.run).request_cancel()
+        events.cancel_requested(job.job_id, job.status)
+        return True
+
+    def revoke(self, job_id: str) -> Job:
+        """Cancels what has not started; Conflict for what has."""
+        job = self._get(job_id)
+        if job.status == CANCELLED and job.attempt == 0:
+            return job
+        if not self._store.transition("cancel", job_id, finished_at=self._clock()):
+            status = self._get(job_id).status
+            raise Conflict(
+                f"task {job_id} is {status}; only what has not started can be revoked, a running "
+                f"job is cancelled by DELETE /api/worker/jobs/{job_id}"
+            )
+        events.cancel_requested(job_id, job.status)
+        return self._get(job_id)
+
+    def flush(self) -> Dict[str, int]:
+        """Cancels everything pending and scheduled; how many of each."""
+        counts = self._store.flush(self._clock())
+        events.flushed(counts[PENDING], counts[SCHEDULED])
+        return counts
+
+    # status
+
+    def needs_worker(self) -> bool:
+        """Whether a worker would find something to do now."""
+        now = self._clock()
+        counts = self._store.counts()
+        due = self._store.next_due()
+        return bool(
+            counts[PENDING]
+            or counts[RUNNING]
+            or (due is not None and due <= now)
+            or not self._store.is_clean(local_date(now))
+        )
+
+    def check(self) -> None:
+        """Raises when store or disk cannot be used."""
+        self._store.counts()
+        if shutil.disk_usage(self._jobs).free < DISK_FLOOR:
+            raise StorageFull(f"the disk with {self._jobs.parent} is nearly full; make room")
+
+    def counts(self) -> Dict[str, int]:
+        """Number of jobs in each state."""
+        return self._store.counts()
+
+    def status(self, consumer_running: bool) -> Dict[str, Any]:
+        """The figures of `GET /api/worker/status`, less what only the web process knows."""
+        now = self._clock()
+        counts = self._store.counts()
+        oldest, due = self._store.oldest_pending(), self._store.next_due()
+        started, timed_out = self._store.attempts_since(now - DAY)
+        return {
+            "status": "ok",
+            "version": __version__,
+            "uptime": round(now - self._started_at, 3),
+            "pollInterval": 5,
+            "workers": {
+                "max": self._settings.workers,
+                "busy": counts[RUNNING],
+                "consumer": "running" if consumer_running else "idle",
+            },
+            "jobs": counts,
+            "queue": {
+                "pending": counts[PENDING],
+                "scheduled": counts[SCHEDULED],
+                "oldestPendingSeconds": None if oldest is None else max(0, round(now - oldest, 3)),
+            },
+            "slo": {
+                "completedWithinTimeout": 1 - timed_out / started if started > 0 else None,
+            },
+            "nextWake": min(next_midnight(now), due or float("inf")),
+        }
+
+
+def _when(now: float, run_at: Optional[float]) -> Dict[str, Any]:
+    if run_at is not None and run_at > now:
+        return {"status": SCHEDULED, "run_at": run_at}
+    return {"status": PENDING, "run_at": run_at, "pending_since": now if run_at is None else run_at}
+
+
+def _running_attempt(job: Job) -> Any:
+    from robotni.job import Attempt
+
+    return Attempt(attempt=job.attempt, started_at=job.started_at or job.timestamp, run=job.run)

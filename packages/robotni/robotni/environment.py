@@ -1,0 +1,60 @@
+"""What a script sees around it: its command line and a clean environment, as under cron or tox."""
+
+import os
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Dict, List, Mapping, Sequence
+
+from robotni.job import Job
+from robotni.preflight import venv_python
+from robotni.request import params_as_flags
+from robotni.rundir import RunDir
+
+_PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR", "SSL_CERT_FILE",
+    "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy",
+    "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY",
+)  # fmt: skip
+_NEVER_PASSED = ("ROBOTNI_*", "LD_*", "PYTHON*")
+_FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def command_line(job: Job, type_script: str) -> List[str]:
+    """The argv of a job; `type_script` is what a job of another type than python-script runs."""
+    python = venv_python(job.venv) if job.venv else sys.executable
+    if job.module is not None:
+        what = ["-m", job.module]
+    else:
+        what = [job.script or type_script]
+    return [python, *what, *job.args, *params_as_flags(job.params)]
+
+
+def environment(
+    job: Job, rundir: RunDir, server: Mapping[str, str], pass_env: Sequence[str], url: str
+) -> Dict[str, str]:
+    """The variables of a run: some of the server's, the request's, then robotni's own."""
+    globs = (*_PASSED, *pass_env)
+    env = {
+        name: value
+        for name, value in server.items()
+        if _matches(name, globs) and not _matches(name, _NEVER_PASSED)
+    }
+    env.update(job.env)
+    venv = Path(job.venv) if job.venv else Path(sys.prefix)
+    env.update(
+        VIRTUAL_ENV=str(venv),
+        PATH=os.pathsep.join([str(venv / "bin"), env.get("PATH") or _FALLBACK_PATH]),
+        PYTHONUNBUFFERED="1",
+        ROBOTNI_JOB_ID=job.job_id,
+        ROBOTNI_PROJECT=job.project,
+        ROBOTNI_ATTEMPT=str(job.attempt),
+        ROBOTNI_JOB_URL=f"{url}/api/worker/jobs/{job.job_id}",
+        ROBOTNI_RESULT=str(rundir.result),
+        ROBOTNI_PROGRESS=str(rundir.progress),
+    )
+    return env
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)

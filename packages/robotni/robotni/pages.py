@@ -1,0 +1,52 @@
+"""The pages: the files of `web/`, read once, served with a strict Content-Security-Policy."""
+
+import mimetypes
+from pathlib import Path
+from typing import Dict
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from robotni.conditional import conditional
+from robotni.errors import NotFound
+
+_WEB = Path(__file__).with_name("web")
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {"Content-Security-Policy": CSP, "Cache-Control": "no-cache"}
+
+
+def create_router() -> APIRouter:
+    """`/webdemo`, `/docs` and the files they load, `/webdemo/…`."""
+    router = APIRouter(include_in_schema=False)
+    files: Dict[str, bytes] = {
+        path.relative_to(_WEB).as_posix(): path.read_bytes()
+        for path in sorted(_WEB.rglob("*"))
+        if path.is_file()
+    }
+
+    def page(request: Request, name: str) -> Response:
+        if name not in files:
+            raise NotFound("there is no such page; /webdemo and /docs are")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return conditional(request, files[name], _HEADERS, kind)
+
+    @router.get("/")
+    def root(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/webdemo")
+
+    @router.get("/webdemo")
+    def webdemo(request: Request) -> Response:
+        return page(request, "index.html")
+
+    @router.get("/docs")
+    def docs(request: Request) -> Response:
+        return page(request, "docs.html")
+
+    @router.get("/webdemo/{name:path}")
+    def file(request: Request, name: str) -> Response:
+        return page(request, name)
+
+    return router

@@ -1,0 +1,124 @@
+"""Errors over HTTP: the one place that maps codes to status, as RFC 9457 problems."""
+
+import json
+from http import HTTPStatus
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from robotni.errors import FieldError, InvalidRequest, QueueFull, RobotniError
+from robotni.request import JobRequest
+
+STATUS = {
+    "invalid_request": 422,
+    "not_found": 404,
+    "conflict": 409,
+    "queue_full": 429,
+    "storage_full": 507,
+}
+_DETAILS = {
+    404: "there is nothing at this path; /docs lists what there is",
+    405: "this path knows other methods; see the header Allow",
+}
+
+
+class ProblemError(BaseModel):
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. `errors` comes with 422 and points into the request."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: Optional[List[ProblemError]] = None
+
+
+def render(
+    status: int, code: str, detail: str, errors: Optional[Sequence[FieldError]] = None
+) -> bytes:
+    problem: Dict[str, Any] = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if status == 422:
+        problem["errors"] = [e._asdict() for e in errors or ()]
+    return json.dumps(problem).encode()
+
+
+def response(
+    status: int,
+    code: str,
+    detail: str,
+    errors: Optional[Sequence[FieldError]] = None,
+    headers: Optional[Mapping[str, str]] = None,
+) -> Response:
+    body = render(status, code, detail, errors)
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of `app` a problem."""
+    app.add_exception_handler(RobotniError, _robotni_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _robotni_error(request: Request, error: Any) -> Response:
+    errors = error.errors if isinstance(error, InvalidRequest) else None
+    headers = {"Retry-After": "5"} if isinstance(error, QueueFull) else None
+    return response(STATUS.get(error.code, 500), error.code, str(error), errors, headers)
+
+
+def _validation_error(request: Request, error: Any) -> Response:
+    errors = field_errors(error.errors())
+    detail = "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors)
+    return response(422, "invalid_request", detail, errors)
+
+
+def _http_exception(request: Request, error: Any) -> Response:
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    detail = _DETAILS.get(error.status_code, str(error.detail))
+    return response(error.status_code, code, detail, headers=error.headers)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    return response(
+        500, "internal_error", "robotni failed at this; its log says why, and nothing was stored"
+    )
+
+
+def validated(body: bytes) -> JobRequest:
+    """The submit in `body`; InvalidRequest with a pointer to each wrong field."""
+    try:
+        return JobRequest.model_validate(json.loads(body or b"{}"))
+    except ValidationError as error:
+        raise InvalidRequest(field_errors(error.errors())) from None
+
+
+def field_errors(faults: Iterable[Any]) -> List[FieldError]:
+    """Pydantic's faults as pointers and sentences."""
+    return [FieldError(_pointer(fault["loc"]), _sentence(fault)) for fault in faults][:50]
+
+
+def _pointer(loc: Sequence[Any]) -> str:
+    parts = loc[1:] if loc and loc[0] in ("body", "query", "path", "header") else loc
+    return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(field.alias or name for name, field in JobRequest.model_fields.items())
+        return f"there is no such field; known are {known}"
+    message = fault["msg"].replace("Value error, ", "")
+    return f"{message[:1].lower()}{message[1:]}"[:500]

@@ -1,0 +1,179 @@
+"""The files of one run: `jobs/<jobId>/<run>/`, a pure function of id and run.
+
+    lock        held (flock) as long as the run lives; the kernel drops it at death
+    started     written and synced by the shim before it spawns the script
+    exit.json   written, synced and renamed into place by the shim when all is over
+    output      stdout and stderr as they came, capped
+    cancel      exists when the run shall stop; `ring` is the FIFO that says "look"
+    result.json, progress     the script's own; read with suspicion
+
+A run with `exit.json` is never called lost; one without `started` never started.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
+
+from robotni.datadir import ring
+
+MAX_RESULT = 1 << 20
+MAX_PROGRESS_TAIL = 4096
+_JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` may name a job; only such a text ever becomes part of a path."""
+    return _JOB_ID.match(text) is not None
+
+
+class Slice(NamedTuple):
+    """`size` is the whole file's; `chunks` yields the asked-for part."""
+
+    size: int
+    start: int
+    chunks: Iterator[bytes]
+
+
+class RunDir:
+    """One run's folder; nothing is touched until a method says so."""
+
+    def __init__(self, jobs: Path, job_id: str, run: int) -> None:
+        if not is_job_id(job_id):
+            raise ValueError(f"{job_id!r} is no job id")
+        self.path = jobs / job_id / str(run)
+        self.lock = self.path / "lock"
+        self.output = self.path / "output"
+        self.result = self.path / "result.json"
+        self.progress = self.path / "progress"
+        self._ring = self.path / "ring"
+        self._cancel = self.path / "cancel"
+
+    def create(self) -> "RunDir":
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        return self
+
+    def started(self) -> Optional[Dict[str, Any]]:
+        return _read_json(self.path / "started")
+
+    def exit(self) -> Optional[Dict[str, Any]]:
+        return _read_json(self.path / "exit.json")
+
+    def request_cancel(self) -> None:
+        """Leaves word that the run shall stop. Also when the run has not begun to look yet."""
+        self.create()
+        os.close(os.open(self._cancel, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        ring(self._ring)
+
+    def output_size(self) -> int:
+        try:
+            return os.stat(self.output).st_size
+        except FileNotFoundError:
+            return 0
+
+    def read_tail(self, limit: int) -> Tuple[str, bool]:
+        """The last `limit` bytes of output as text, and whether that is less than all."""
+        file = _open_regular(self.output)
+        if file is None:
+            return "", False
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - limit))
+            data = file.read(limit)
+        if size > limit:  # a cut within a character is no bad byte of the script's
+            data = data.lstrip(bytes(range(0x80, 0xC0))) if data[:1] > b"\x7f" else data
+        return data.decode("utf-8", "replace"), size > limit
+
+    def slice(self, start: int, limit: Optional[int] = None) -> Slice:
+        """Output from byte `start` to what is there now, at most `limit` bytes."""
+        size = self.output_size()
+        end = size if limit is None else min(size, start + limit)
+        return Slice(size, start, _chunks(self.output, start, end))
+
+    def note(self, text: str) -> None:
+        """Writes a line of robotni's own into the job's log."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(self.output, flags, 0o600), "ab") as file:
+            file.write(f"robotni: {text}\n".encode("utf-8", "replace"))
+
+    def read_result(self) -> Any:
+        """The script's JSON result, None when it wrote none; ValueError says what is wrong."""
+        file = _open_regular(self.result)
+        if file is None:
+            return None
+        with file:
+            data = file.read(MAX_RESULT + 1)
+        if len(data) > MAX_RESULT:
+            raise ValueError("the result is over 1 MiB; write it to a file and hand on its name")
+        if not data.strip():
+            return None
+        try:
+            value = json.loads(data.decode("utf-8"), parse_constant=_reject)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the result is no JSON ({error}); write it with json.dump") from None
+        return value
+
+    def read_progress(self) -> Optional[Tuple[float, str]]:
+        """Percent (0 to 100) and message of the last line that is one."""
+        file = _open_regular(self.progress)
+        if file is None:
+            return None
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - MAX_PROGRESS_TAIL))
+            lines = file.read(MAX_PROGRESS_TAIL).decode("utf-8", "replace").splitlines()
+        for line in reversed(lines):
+            match = re.match(r"\s*(\d{1,3}(?:\.\d{1,9})?)%?(?:\s+(.*))?\Z", line, re.ASCII)
+            if match:
+                return min(float(match[1]), 100.0), (match[2] or "").strip()[:500]
+        return None
+
+
+def delete_job(jobs: Path, job_id: str) -> None:
+    """Removes all runs of a job; scripts may have left read-only folders behind."""
+    if not is_job_id(job_id):
+        raise ValueError(f"{job_id!r} is no job id")
+    shutil.rmtree(jobs / job_id, ignore_errors=True)
+
+
+def _reject(constant: str) -> None:
+    raise ValueError(f"{constant} is not allowed")
+
+
+def _open_regular(path: Path) -> Optional[BinaryIO]:
+    """Opens what a script may have put there: no link, no FIFO, no device, no waiting."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # missing, a link, or not ours to read
+        return None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
+    return os.fdopen(fd, "rb")
+
+
+def _chunks(path: Path, start: int, end: int) -> Iterator[bytes]:
+    file = _open_regular(path)
+    if file is None:
+        return
+    with file:
+        file.seek(start)
+        while start < end:
+            data = file.read(min(65536, end - start))
+            if not data:
+                return
+            start += len(data)
+            yield data
+
+
+def _read_json(path: Path) -> Optional[Dict[str, Any]]:
+    """Evidence; half-written counts as absent, since the writer syncs before it goes on."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

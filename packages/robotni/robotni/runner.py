@@ -1,0 +1,280 @@
+"""The runner: how a worker takes one job from pending to its end. claim launch adopt finish.
+
+It promises at most one start per attempt, a settled row for every run that ended, and that a run
+whose shim lives is waited for, not repeated. Evidence decides, in this order: the lock of the run
+is held: it runs. `exit.json`: it ended so. `started`: it is lost. Nothing: it never started.
+It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set
+
+from robotni import events
+from robotni.datadir import DataDir, is_locked, ring
+from robotni.environment import command_line, environment
+from robotni.errors import InvalidRequest, StorageFull
+from robotni.job import (
+    PENDING,
+    RUNNING,
+    TERMINAL,
+    TIMEOUT,
+    TRANSITIONS,
+    Attempt,
+    ExitFacts,
+    Job,
+    Outcome,
+    Progress,
+    outcome,
+    signal_name,
+)
+from robotni.preflight import Place, Preflight
+from robotni.rundir import RunDir
+from robotni.settings import Settings
+from robotni.slots import DIED, LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
+from robotni.store import Store
+from robotni.workers import Registry
+
+PAUSE = 1.0  # seconds before another try where the machine, not the job, is at fault
+ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
+
+
+class Runner:
+    """Runs jobs in the threads of one worker. `server` is the environment scripts see part of."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        datadir: DataDir,
+        server: Mapping[str, str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.leave = Leave()
+        self.slots = Slots(settings.workers, datadir.worker_log)
+        self._settings = settings
+        self._store = store
+        self._datadir = datadir
+        self._server = dict(server)
+        self._clock = clock
+        self._registry = Registry()
+        self._preflight = Preflight(settings.project_folder, settings.script_roots)
+        self._mine: Set[str] = set()
+        self._mine_lock = threading.Lock()
+        self._last_busy = time.monotonic()
+
+    def idle_seconds(self) -> float:
+        """Seconds since a thread last had a job; 0 while one has."""
+        with self._mine_lock:
+            if self._mine:
+                self._last_busy = time.monotonic()
+            return time.monotonic() - self._last_busy
+
+    def mind(self, job_id: str) -> bool:
+        """Takes responsibility for a job; False when another thread has it."""
+        with self._mine_lock:
+            if job_id in self._mine:
+                return False
+            self._mine.add(job_id)
+            return True
+
+    def unmind(self, job_id: str) -> None:
+        with self._mine_lock:
+            self._mine.discard(job_id)
+            self._last_busy = time.monotonic()
+
+    @contextmanager
+    def _minding(self, job_id: str) -> Iterator[bool]:
+        won = self.mind(job_id)
+        try:
+            yield won
+        finally:
+            if won:
+                self.unmind(job_id)
+
+    def run(self, job_id: str) -> None:
+        """Runs the next attempt of a pending job to its end, or until this worker leaves."""
+        if self.leave.is_set():
+            return  # its row stays pending; the next worker writes it a new ticket
+        with self._minding(job_id) as won, self.slots.take() as slot:
+            job = self.claim(job_id) if won else None
+            if job is None:
+                return
+            try:
+                self._follow(job, slot)
+            except Exception as error:  # a run must always settle
+                events.failed("run", job_id)
+                self.settle(job, ExitFacts(spawn_error=f"robotni could not run it: {error!r}."))
+
+    def claim(self, job_id: str) -> Optional[Job]:
+        """The job, now running; None when it is not pending any more, or waited too long."""
+        now = self._clock()
+        job = self._store.claim(job_id, now)
+        if job is None:
+            self._store.expire(now)
+        else:
+            events.started(job)
+        return job
+
+    def _follow(self, job: Job, slot: Slot) -> None:
+        try:
+            launched = self.launch(job, slot)
+        except OSError as error:  # a full disk, no more processes
+            self._postpone(job, str(error))
+            return
+        if not launched:
+            return
+        ended = slot.wait(self.leave.fd)
+        if ended == NOT_BEGUN:
+            self._postpone(job, "the shim could not write its evidence")
+        elif ended != LEFT:
+            self.settle_orphan(job)
+
+    def launch(self, job: Job, slot: Slot) -> bool:
+        """Hands the run to the slot's shim; False when it has been settled without."""
+        rundir = RunDir(self._datadir.jobs, job.job_id, job.run).create()
+        try:
+            self._preflight.check(Place(job.script, job.module, job.venv, job.cwd))
+        except InvalidRequest as error:
+            self.settle(job, ExitFacts(spawn_error=f"{error}."))
+            return False
+        if not slot.launch(rundir, self._order(job, rundir)):
+            self._postpone(job, "the shim died before")
+            return False
+        return True
+
+    def _order(self, job: Job, rundir: RunDir) -> Dict[str, Any]:
+        settings = self._settings
+        url = f"http://{settings.host}:{settings.port}"
+        return {
+            "folder": str(rundir.path),
+            "jobs": str(self._datadir.jobs),
+            "argv": command_line(job, str(self._registry.get(job.type).script)),
+            "cwd": job.cwd,
+            "env": environment(job, rundir, self._server, settings.pass_env, url),
+            "stdin": job.stdin,
+            "timeout": job.timeout,
+            "grace": settings.kill_grace,
+            "maxOutput": settings.max_output,
+        }
+
+    def _postpone(self, job: Job, why: str) -> None:
+        """The machine's fault: a moment's pause, then pending again, the attempt given back."""
+        self.leave.wait(PAUSE)
+        self.release(job, why)
+
+    def release(self, job: Job, why: str) -> None:
+        if job.cancel_requested_at is not None:
+            self.settle(job, ExitFacts(stopped_by="cancel"))
+        elif self._store.release(job, self._clock()):
+            events.released(job, why)
+            ring(self._datadir.bell)
+
+    def adopt(self, job: Job) -> None:
+        """Waits for a run that an earlier worker began, then settles it."""
+        events.adopted(job)
+        rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
+        while is_locked(rundir.lock):
+            if self.leave.wait(ADOPT_POLL):
+                return
+        self.settle_orphan(job)
+
+    def is_running(self, job: Job) -> bool:
+        """Whether the shim of this run lives."""
+        return is_locked(RunDir(self._datadir.jobs, job.job_id, job.run).lock)
+
+    def settle_orphan(self, job: Job) -> None:
+        """Settles a run whose shim is done or dead, by the evidence it left."""
+        rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
+        ended = rundir.exit()
+        if ended is not None:
+            self.finish(job, ended)
+            return
+        started = rundir.started()
+        if started is None:
+            self.release(self._store.get(job.job_id) or job, "no trace of a start")
+            return
+        if not kill_marked(started.get("mark")):
+            events.survivors(job)
+        self.settle(job, ExitFacts(lost=True))
+
+    def finish(self, job: Job, ended: Dict[str, Any]) -> None:
+        """Settles a run by its `exit.json`."""
+        number = ended["signal"]
+        facts = ExitFacts(
+            exit_code=ended["exitCode"],
+            signal=None if number is None else signal_name(number),
+            stopped_by=ended["stoppedBy"],
+            out_of_memory=ended["outOfMemory"],
+            spawn_error=ended["spawnError"],
+        )
+        self.settle(
+            job,
+            facts,
+            finished_at=ended["finishedAt"],
+            output_bytes=ended["outputBytes"],
+            output_truncated=ended["outputTruncated"],
+        )
+
+    def settle(self, job: Job, facts: ExitFacts, **columns: Any) -> None:
+        """Writes how a run ended, fenced by the run; waits for room on a full disk."""
+        files = self._script_files(job)
+        while True:
+            try:
+                self._settle_once(job, facts, {**files, **columns})
+                return
+            except StorageFull:
+                if self.leave.wait(PAUSE):
+                    return  # the evidence stays; the next worker settles it
+
+    def _settle_once(self, job: Job, facts: ExitFacts, columns: Dict[str, Any]) -> None:
+        for _ in range(3):  # a cancel between reading and writing sends us back once
+            now = self._clock()
+            current = self._store.get(job.job_id)
+            if current is None or current.run != job.run or current.status != RUNNING:
+                break
+            verdict = outcome(current, facts, now)
+            values = _columns(current, facts, verdict, now, columns)
+            timed_out = verdict.error is not None and verdict.error.code == TIMEOUT
+            if self._store.settle(verdict.verb, current, timed_out, **values):
+                events.settled(current, verdict.verb, verdict.error and verdict.error.code)
+                if TRANSITIONS[verdict.verb][1] == PENDING:
+                    ring(self._datadir.bell)
+                return
+        events.late(job)
+
+    def _script_files(self, job: Job) -> Dict[str, Any]:
+        """Result and progress as the script left them; a bad result is told in the job's log."""
+        rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
+        columns: Dict[str, Any] = {"output_bytes": rundir.output_size()}
+        seen = rundir.read_progress()
+        columns["progress"] = None if seen is None else Progress(percent=seen[0], message=seen[1])
+        try:
+            columns["result"] = rundir.read_result()
+        except ValueError as error:
+            rundir.note(str(error))
+        return columns
+
+
+def _columns(
+    job: Job, facts: ExitFacts, verdict: Outcome, now: float, columns: Dict[str, Any]
+) -> Dict[str, Any]:
+    """The row after a run: how it ended when that is final, else clean for the next attempt."""
+    finished_at = columns.pop("finished_at", now)
+    attempt = Attempt(
+        attempt=job.attempt,
+        started_at=job.started_at or finished_at,
+        finished_at=finished_at,
+        exit_code=facts.exit_code,
+        signal=facts.signal,
+        error=verdict.error,
+        run=job.run,
+    )
+    common: Dict[str, Any] = {"attempts": [*job.attempts, attempt]}
+    to = TRANSITIONS[verdict.verb][1]
+    if to in TERMINAL:
+        ending = {"exit_code": facts.exit_code, "signal": facts.signal, "error": verdict.error}
+        return {**columns, **common, **ending, "finished_at": finished_at}
+    since = now if to == PENDING else None
+    return {**common, "started_at": None, "run_at": verdict.run_at, "pending_since": since}

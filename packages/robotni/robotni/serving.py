@@ -1,0 +1,121 @@
+"""`robotni serve`: the web application under uvicorn, and the goodbye on Ctrl-C."""
+
+import errno
+import socket
+import time
+from typing import Any, Callable, Optional
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from robotni.datadir import DataDir, is_locked, ring
+from robotni.errors import RobotniError, SettingsError
+from robotni.settings import PREFIX, Settings
+
+HEADERS_WITHIN = 10.0  # seconds for the head of a request to arrive
+WORKER_LEAVES_WITHIN = 4.0
+
+
+class ImpatientProtocol(H11Protocol):
+    """Closes connections that begin a request and never finish its head."""
+
+    _timer: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._disarm()
+        elif self._timer is None:
+            self._arm()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._timer = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket; RobotniError names the next free port when this one is taken."""
+    if not settings.is_loopback and settings.token is None:
+        raise SettingsError(
+            [
+                f"{PREFIX}HOST={settings.host} is reachable from other machines; set "
+                f"{PREFIX}TOKEN to a secret of at least 8 characters, or listen on 127.0.0.1"
+            ]
+        )
+    try:
+        return _bind(settings.host, settings.port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise RobotniError(
+                f"cannot listen on {settings.host} port {settings.port} ({error.strerror}); "
+                f"choose others with {PREFIX}HOST and {PREFIX}PORT"
+            ) from None
+    raise RobotniError(
+        f"port {settings.port} is taken; port {_next_free(settings)} is free: "
+        f"robotni serve --port {_next_free(settings)}"
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _next_free(settings: Settings) -> int:
+    for port in range(settings.port + 1, 65536):
+        try:
+            _bind(settings.host, port).close()
+        except OSError:
+            continue
+        return port
+    return 0
+
+
+def serve(app: Any, listener: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        app, http=ImpatientProtocol, log_level="warning", server_header=False, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # newer versions raise it again after a clean stop
+    finally:
+        listener.close()
+
+
+def send_worker_away(datadir: DataDir, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Asks the worker to leave; whether it has. Scripts that run go on under their shims."""
+    give_up = time.monotonic() + WORKER_LEAVES_WITHIN
+    while is_locked(datadir.worker_lock):
+        if time.monotonic() > give_up:
+            return False
+        ring(datadir.leave)
+        sleep(0.05)
+    return True

@@ -1,0 +1,207 @@
+"""The settings: one frozen object, built once in the entries.
+
+They come from `ROBOTNI_…` in the environment, else from the project folder's `.env`, else the
+defaults below. Of `.env` nothing but `ROBOTNI_` names is read. Every wrong value and every
+unknown name is reported at once, one line each, and nothing starts.
+"""
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from robotni.errors import SettingsError
+
+PREFIX = "ROBOTNI_"
+# Set for the scripts, or read by the command line: no settings, and no mistakes either.
+NOT_SETTINGS = frozenset(
+    PREFIX + name
+    for name in ("URL", "JOB_ID", "PROJECT", "ATTEMPT", "JOB_URL", "RESULT", "PROGRESS")
+)
+
+
+def find_project_folder(start: Path) -> Path:
+    """The nearest of `start` and its parents that holds `.robotni`, else `.git`, else `start`."""
+    folders = [start, *start.parents]
+    for mark in (".robotni", ".git"):
+        for folder in folders:
+            if (folder / mark).exists():
+                return folder
+    return start
+
+
+class Settings(BaseSettings):
+    """All settings; field `max_pending` is `ROBOTNI_MAX_PENDING`. Durations are seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    project_folder: Path = Field(description="where relative paths start; found, not set")
+    data_dir: Path = Field(Path(".robotni"), description="the data directory")
+    script_roots: Tuple[Path, ...] = Field(
+        (), description="folders scripts and venvs may lie in, `:`-separated"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on (0: any free one)")
+    workers: int = Field(4, ge=1, le=256, description="scripts that run at once, at most")
+    idle_exit: float = Field(
+        300, ge=0, le=31_536_000, description="idle seconds until the worker leaves (0: never)"
+    )
+    timeout: float = Field(3600, gt=0, le=31_536_000, description="seconds for one attempt")
+    max_timeout: float = Field(
+        86400, gt=0, le=31_536_000, description="longest timeout a job may ask for"
+    )
+    expires: float = Field(
+        0, ge=0, le=31_536_000, description="seconds a job may wait for its start (0: for ever)"
+    )
+    kill_grace: float = Field(
+        10, ge=0, le=3600, description="seconds between SIGTERM and SIGKILL"
+    )
+    max_pending: int = Field(10000, ge=1, le=10_000_000, description="jobs that may wait")
+    max_output: int = Field(
+        10_485_760, ge=0, le=1 << 40, description="bytes of output kept of an attempt"
+    )
+    retention_days: float = Field(
+        30, ge=0, le=36500, description="days an ended job is kept with its files"
+    )
+    token: Optional[str] = Field(
+        None, min_length=8, repr=False, description="the bearer token every request must show"
+    )
+    allowed_hosts: Tuple[str, ...] = Field(
+        ("localhost", "127.0.0.1", "[::1]"), description="`Host` names answered, comma list"
+    )
+    allowed_origins: Tuple[str, ...] = Field(
+        (), description="origins of other web pages that may call, comma list"
+    )
+    pass_env: Tuple[str, ...] = Field(
+        (), description="globs of server variables scripts may see, comma list"
+    )
+    autostart: bool = Field(True, description="the web process starts the worker when needed")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: Type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> Tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # `load` hands everything in, so tests need no environment
+
+    @field_validator("script_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        return tuple(p for p in value.split(":") if p) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", "allowed_origins", "pass_env", mode="before")
+    @classmethod
+    def _split_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _lower(cls, value: Tuple[str, ...]) -> Tuple[str, ...]:
+        return tuple(name.lower() for name in value)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, value: Tuple[str, ...]) -> Tuple[str, ...]:
+        for origin in value:
+            if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+                raise ValueError(f"{origin!r} is no origin; write scheme://host[:port]")
+        return tuple(origin.lower() for origin in value)
+
+    def model_post_init(self, context: Any) -> None:
+        folder = self.project_folder
+        roots = self.script_roots or (folder,)
+        _set(self, "data_dir", folder / self.data_dir.expanduser())
+        _set(self, "script_roots", tuple(Path(os.path.abspath(folder / r)) for r in roots))
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    def environ(self) -> Dict[str, str]:
+        """These settings as `ROBOTNI_…` variables, for a worker process; without the token."""
+        values: Dict[str, str] = {}
+        for name in set(type(self).model_fields) - {"project_folder", "token"}:
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                text = (":" if name == "script_roots" else ",").join(map(str, value))
+            else:
+                text = str(int(value)) if isinstance(value, bool) else str(value)
+            values[PREFIX + name.upper()] = text
+        return values
+
+
+def _set(settings: Settings, name: str, value: Any) -> None:
+    settings.__dict__[name] = value  # frozen for everybody but its own construction
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]").split("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def load(environ: Mapping[str, str], cwd: Path) -> Settings:
+    """The settings in force in folder `cwd`; raises SettingsError with a line for each fault."""
+    folder = find_project_folder(cwd)
+    env_file = folder / ".env"
+    from_file = dotenv_values(env_file, interpolate=False) if env_file.is_file() else {}
+    given: Dict[str, str] = {
+        name: value
+        for source in (from_file, environ)
+        for name, value in source.items()
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS and value is not None
+    }
+    names = {PREFIX + field.upper(): field for field in Settings.model_fields}
+    del names[PREFIX + "PROJECT_FOLDER"]
+    lines = [_unknown(name, names) for name in sorted(set(given) - set(names))]
+    values = {names[n]: v for n, v in given.items() if n in names}
+    try:
+        settings = Settings(project_folder=folder, **values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError(lines + list(_wrong_values(error, given))) from None
+    lines += _too_wide(settings) if "script_roots" not in values else []
+    if settings.timeout > settings.max_timeout:
+        lines.append(
+            f"{PREFIX}TIMEOUT={settings.timeout:g} is over {PREFIX}MAX_TIMEOUT="
+            f"{settings.max_timeout:g}; lower the first or raise the second"
+        )
+    if lines:
+        raise SettingsError(lines)
+    return settings
+
+
+def _unknown(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # only needed on the way out
+
+    close = get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(names))}"
+    return f"{name} is not a setting; {hint}"
+
+
+def _wrong_values(error: ValidationError, given: Mapping[str, str]) -> Iterable[str]:
+    for fault in error.errors():
+        name = PREFIX + str(fault["loc"][0]).upper()
+        message = fault["msg"].replace("Value error, ", "")
+        shown = "…" if name == PREFIX + "TOKEN" else given.get(name, "")
+        yield f"{name}={shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _too_wide(settings: Settings) -> List[str]:
+    folder = settings.project_folder.resolve()
+    if folder == Path(folder.anchor) or folder == Path.home().resolve():
+        return [
+            f"the project folder is {folder}, too wide to run scripts from by default; start in "
+            f"your project's folder, or set {PREFIX}SCRIPT_ROOTS={folder}/your-project"
+        ]
+    return []

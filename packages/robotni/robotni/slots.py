@@ -1,0 +1,208 @@
+"""Slots: the shims of this worker, each the parent of one script at a time.
+
+A pool hands out at most `size` slots and starts a shim only when none is idle. The worker's side
+of a shim is a socket: a run goes in with its lock, a byte comes back when all is over, EOF means
+the shim died. A worker that leaves closes the sockets; the shims finish their runs alone.
+Also here: ending what carries the mark of a run whose shim is gone.
+"""
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+from robotni import shim
+from robotni.datadir import take_lock
+from robotni.rundir import RunDir
+
+ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
+_SHIM = str(Path(__file__).with_name("shim.py"))
+
+
+class Leave:
+    """The word that this worker leaves; waits end at once when it is said."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.fd, self._writer = os.pipe()
+
+    def set(self) -> None:
+        """From now on `fd` is readable, for every poll, for ever."""
+        self._event.set()
+        os.write(self._writer, b"!")
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._event.wait(seconds)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._writer)
+
+
+class Slot:
+    """One shim and the socket to it."""
+
+    def __init__(self, log: Path) -> None:
+        self.has_run = False
+        ours, theirs = socket.socketpair()
+        self._socket = ours
+        with theirs, open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as err:
+            self._process = subprocess.Popen(
+                [sys.executable, "-E", "-S", _SHIM, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=err,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def launch(self, rundir: RunDir, order: Dict[str, Any]) -> bool:
+        """Hands the run and its lock to the shim; False when the shim is dead already."""
+        lock = take_lock(rundir.lock)
+        if lock is None:
+            raise RuntimeError(f"the lock of the new run {rundir.path} is taken")
+        self.has_run = True
+        body = json.dumps(order).encode()
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
+        try:
+            self._socket.sendmsg([shim.HEADER.pack(len(body))], [rights])
+            self._socket.sendall(body)
+        except OSError:  # it died between two runs
+            return False
+        finally:
+            os.close(lock)  # from here on the shim's copy holds it
+        return True
+
+    def wait(self, leave: int) -> str:
+        """Until the run is over: ENDED, NOT_BEGUN or DIED; LEFT once `leave` is readable."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(leave, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll()]
+        if self._socket.fileno() not in ready:
+            return LEFT
+        self.has_run = False
+        try:
+            answer = self._socket.recv(1)
+        except ConnectionError:
+            answer = b""
+        return {shim.ENDED: ENDED, shim.NOT_BEGUN: NOT_BEGUN}.get(answer, DIED)
+
+    def close(self) -> None:
+        """Lets the shim go: it leaves at once when idle, else after its run."""
+        self._socket.close()
+
+    def reap(self) -> None:
+        try:
+            self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            pass  # it has a run to finish; init will collect it
+
+
+class Slots:
+    """At most `size` slots; a used one is used again before a new shim is started.
+
+    What a shim itself has to say, which is nothing on a good day, goes to the file `log`.
+    """
+
+    def __init__(self, size: int, log: Path) -> None:
+        self.size = size
+        self._log = log
+        self._idle: List[Slot] = []
+        self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(size)
+
+    @contextmanager
+    def take(self) -> Iterator[Slot]:
+        with self._free:
+            slot = self._pop() or Slot(self._log)
+            try:
+                yield slot
+            finally:
+                if slot.has_run or not slot.is_alive():
+                    slot.close()
+                else:
+                    self._push(slot)
+
+    def _pop(self) -> Optional[Slot]:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                slot = self._idle.pop()
+            if slot.is_alive():
+                return slot
+            slot.close()
+
+    def _push(self, slot: Slot) -> None:
+        with self._lock:
+            self._idle.append(slot)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for slot in idle:
+            slot.close()
+        for slot in idle:
+            slot.reap()
+
+
+def kill_marked(mark: Optional[int], patience: float = 10.0) -> bool:
+    """Kills every process that carries `mark`; whether none is left. Linux only."""
+    give_up = time.monotonic() + patience
+    while mark is not None:
+        marked = _marked(mark)
+        if not marked:
+            return True
+        if time.monotonic() > give_up:
+            return False
+        for pid in marked:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):  # gone, or of another user
+                pass
+        time.sleep(0.005)
+    return True
+
+
+def _marked(mark: int) -> List[int]:
+    needle = str(mark).encode()
+    return [pid for pid in _pids() if needle in _limits(pid) and not _is_zombie(pid)]
+
+
+def _pids() -> List[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError:  # no /proc on this system
+        return []
+
+
+def _limits(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/limits").read_bytes()
+    except OSError:  # gone since the listing
+        return b""
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:  # gone since the listing
+        return True
+    return stat[stat.rindex(b")") + 2 :][:1] in (b"Z", b"X")

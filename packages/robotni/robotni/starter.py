@@ -1,0 +1,128 @@
+"""The starter: the web process's side of waking a worker, and of starting one when none lives.
+
+A ring that nobody hears means no worker. One is started then, detached, under a lock, so that a
+burst of submits starts one; it is tried again with growing pauses when it dies at once. Every two
+seconds it also looks for what no submit announces: a due job, an orphaned run, midnight.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping
+
+from robotni import events
+from robotni.datadir import DataDir, ring, take_lock
+from robotni.settings import PREFIX, Settings
+
+LOOK_EVERY = 2.0
+START_WITHIN = 10.0
+MAX_PAUSE = 60.0
+MAX_LOG = 5 << 20
+_PROGRAM = str(Path(__file__).with_name("__main__.py"))
+
+
+class Starter:
+    """`ring` is called after each commit and never waits; a thread of its own does the rest."""
+
+    def __init__(self, settings: Settings, datadir: DataDir, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._datadir = datadir
+        self._environ = environ
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._children: List["subprocess.Popen[bytes]"] = []
+        self._pause = 0.0
+        self._not_before = 0.0
+
+    def ring(self) -> None:
+        """Wakes a worker, or has one started."""
+        if not ring(self._datadir.bell):
+            self._wanted.set()
+
+    def is_worker_running(self) -> bool:
+        """Whether a worker listens; it holds the bell from its start to its end."""
+        try:
+            os.close(os.open(self._datadir.bell, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:  # nobody reads
+            return False
+        return True
+
+    def watch(self, needs_worker: Callable[[], bool]) -> threading.Thread:
+        """Starts the thread that keeps a worker alive as long as there is work."""
+        thread = threading.Thread(
+            target=self._watch, args=(needs_worker,), name="starter", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wanted.set()
+
+    def _watch(self, needs_worker: Callable[[], bool]) -> None:
+        while not self._stopped.is_set():
+            try:
+                if self._should_start() and needs_worker():
+                    self._start()
+            except Exception:  # a full disk must not end the watch
+                events.failed("start of a worker", "none")
+            self._wanted.wait(LOOK_EVERY)
+            self._wanted.clear()
+
+    def _should_start(self) -> bool:
+        self._children = [child for child in self._children if child.poll() is None]
+        return (
+            self._settings.autostart
+            and time.monotonic() >= self._not_before
+            and not self.is_worker_running()
+        )
+
+    def _start(self) -> None:
+        lock = take_lock(self._datadir.spawn_lock)
+        if lock is None:
+            return  # another web process is at it
+        try:
+            child = self._spawn()
+            give_up = time.monotonic() + START_WITHIN
+            while child.poll() is None and time.monotonic() < give_up:
+                if self.is_worker_running():
+                    self._pause = 0.0
+                    return
+                time.sleep(0.01)
+        finally:
+            os.close(lock)
+        if child.poll() is not None and not self.is_worker_running():
+            self._pause = min(MAX_PAUSE, max(1.0, self._pause * 2))
+            self._not_before = time.monotonic() + self._pause
+            events.worker_died(child.returncode, self._pause)
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        """By path, so that nothing in the working directory can pass for robotni."""
+        with open(_open_log(self._datadir.worker_log), "ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, _PROGRAM, "worker", "--on-demand"],
+                cwd=str(self._settings.project_folder),
+                env=self._worker_environ(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._children.append(child)
+        return child
+
+    def _worker_environ(self) -> Dict[str, str]:
+        env = {n: v for n, v in self._environ.items() if not n.startswith(PREFIX)}
+        return {**env, **self._settings.environ()}
+
+
+def _open_log(path: Path) -> int:
+    try:
+        if path.stat().st_size > MAX_LOG:
+            path.replace(path.with_suffix(".log.1"))
+    except FileNotFoundError:
+        pass
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

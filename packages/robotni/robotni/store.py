@@ -1,0 +1,455 @@
+"""The store: the rows that are the truth, in one SQLite file; the only owner of peewee and SQL.
+
+It promises that a job and its ticket are written in one durable transaction, that every change
+of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
+changes (a trigger holds it). Cost of a job: submit, ticket taken, claim and finish, a transaction
+and an fsync each. It must not know how a run works, nor who calls.
+"""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Type
+
+from peewee import (
+    BareField,
+    BlobField,
+    DatabaseError,
+    Model,
+    OperationalError,
+    SqliteDatabase,
+    TextField,
+    fn,
+)
+
+from robotni.errors import DataDirError, QueueFull, StorageFull
+from robotni.job import (
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    STATES,
+    TERMINAL,
+    TRANSITIONS,
+    WAITING,
+    Attempt,
+    Job,
+    JobError,
+    Progress,
+    expiry,
+)
+from robotni.schema import MIGRATIONS, VERSION
+
+QUEUE = "robotni"
+BUSY_TIMEOUT = 60
+HOUR = 3600
+_JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
+_COLUMNS = tuple(name for name in Job.model_fields if name != "output")
+_LIST_COLUMNS = tuple(name for name in _COLUMNS if name not in ("attempts", "stdin"))
+
+
+class Tickets:
+    """How a ticket looks; Huey's side (`tickets.py`) says it, the store only keeps the bytes."""
+
+    def encode(self, job_id: str) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, data: bytes) -> Optional[str]:
+        """The job id in a ticket; None for anything else that lies in the table."""
+        raise NotImplementedError
+
+
+class Filters(NamedTuple):
+    """What a list is narrowed to; empty means all."""
+
+    type: Optional[str] = None
+    status: Sequence[str] = ()
+    project: Optional[str] = None
+    q: Optional[str] = None
+
+
+class _JsonField(TextField):
+    def db_value(self, value: Any) -> Any:
+        return None if value is None else json.dumps(value, ensure_ascii=False)
+
+    def python_value(self, value: Any) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Store:
+    """One database file, usable from every thread of a process."""
+
+    def __init__(self, path: Path, tickets: Tickets) -> None:
+        self._tickets = tickets
+        self._lock = threading.Lock()
+        pragmas = {"journal_mode": "wal", "synchronous": "full", "cache_size": -8000}
+        self._db = SqliteDatabase(str(path), pragmas=pragmas, timeout=BUSY_TIMEOUT)
+        self._connect()
+        self._migrate(path)
+        self._job = _model(
+            self._db,
+            "job",
+            {n: (_JsonField if n in _JSON else BareField)() for n in _COLUMNS},
+            "job_id",
+        )
+        self._task = _model(
+            self._db,
+            "task",
+            {"id": BareField(), "queue": TextField(), "data": BlobField(), "priority": BareField()},
+            "id",
+        )
+
+    def _connect(self) -> None:
+        """Two processes that make the file at once: the switch to WAL knows no busy timeout."""
+        give_up = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                self._db.connect(reuse_if_open=True)
+                return
+            except OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise DataDirError(
+                        f"{self._db.database} cannot be opened ({error}); make the folder "
+                        "writable, or restore the file from a backup"
+                    ) from None
+                time.sleep(0.02)
+
+    def _migrate(self, path: Path) -> None:
+        try:
+            with self._write():
+                version = self._db.execute_sql("PRAGMA user_version").fetchone()[0]
+                if version > VERSION:
+                    raise DataDirError(
+                        f"{path} was written by a newer robotni (format {version}, this one knows "
+                        f"{VERSION}); upgrade with pip install -U robotni"
+                    )
+                for step in MIGRATIONS[version:]:
+                    for statement in step:
+                        self._db.execute_sql(statement)
+                self._db.execute_sql(f"PRAGMA user_version = {VERSION}")
+        except DatabaseError as error:
+            raise DataDirError(
+                f"{path} cannot be used ({error}); restore it from a backup, or move it away"
+            ) from None
+
+    def close(self) -> None:
+        """Closes the connection of the calling thread; others close theirs when they end."""
+        if not self._db.is_closed():
+            self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """One durable transaction; writers of a process queue here, not in SQLite's busy loop."""
+        with self._lock:
+            try:
+                with self._db.atomic("IMMEDIATE"):
+                    yield
+            except OperationalError as error:
+                if "disk is full" in str(error) or "disk I/O error" in str(error):
+                    raise StorageFull(
+                        f"the disk with {self._db.database} is full; make room and try again"
+                    ) from None
+                raise
+
+    # submit
+
+    def insert(self, job: Job, max_pending: int) -> Optional[Job]:
+        """Stores `job` (and its ticket when it is pending), durably when this returns None.
+
+        Returns the earlier job that has the same idempotency key instead, when there is one;
+        raises QueueFull when `max_pending` jobs wait, StorageFull when the disk is full.
+        """
+        with self._write():
+            if job.idempotency_key is not None:
+                earlier = self.by_key(job.idempotency_key)
+                if earlier is not None:
+                    return earlier
+            counts = self.counts()
+            if sum(counts[state] for state in WAITING) >= max_pending:
+                raise QueueFull(
+                    f"{max_pending} jobs wait already; try again later, or raise "
+                    "ROBOTNI_MAX_PENDING"
+                )
+            self._job.insert(**_row(job)).execute()
+            if job.status == PENDING:
+                self._add_ticket(job.job_id)
+        return None
+
+    # read
+
+    def get(self, job_id: str) -> Optional[Job]:
+        return self._one(self._job.job_id == job_id)
+
+    def by_key(self, key: str) -> Optional[Job]:
+        return self._one(self._job.idempotency_key == key)
+
+    def _one(self, condition: Any) -> Optional[Job]:
+        row = self._job.select().where(condition).dicts().first()
+        return None if row is None else _record(row)
+
+    def list(self, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
+        """Newest first, those older than job id `before`, without `attempts` and `stdin`."""
+        job = self._job
+        query = job.select(*(getattr(job, name) for name in _LIST_COLUMNS))
+        if filters.type is not None:
+            query = query.where(job.type == filters.type)
+        if filters.status:
+            query = query.where(job.status.in_(list(filters.status)))
+        if filters.project is not None:
+            query = query.where(job.project == filters.project)
+        if filters.q:
+            query = query.where(_starts(job.name, filters.q) | _starts(job.job_id, filters.q))
+        if before is not None:
+            query = query.where(job.job_id < before)
+        return [_record(row) for row in query.order_by(job.job_id.desc()).limit(limit).dicts()]
+
+    def running(self) -> List[Job]:
+        query = self._job.select().where(self._job.status == RUNNING)
+        return [_record(row) for row in query.order_by(self._job.job_id).dicts()]
+
+    def counts(self) -> Dict[str, int]:
+        """Number of jobs in each state."""
+        rows = dict(self._db.execute_sql("SELECT status, jobs FROM tally").fetchall())
+        return {state: rows[state] for state in STATES}
+
+    def attempts_since(self, since: float) -> "tuple[int, int]":
+        """(attempts started, of these timed out) since the hour of `since`."""
+        row = self._db.execute_sql(
+            "SELECT coalesce(sum(started), 0), coalesce(sum(timed_out), 0) FROM attempt_tally "
+            "WHERE hour >= ?",
+            (int(since // HOUR),),
+        ).fetchone()
+        return row[0], row[1]
+
+    def next_due(self) -> Optional[float]:
+        """When the next scheduled job is due, seconds since the epoch."""
+        return self._least(self._job.run_at, SCHEDULED)
+
+    def oldest_pending(self) -> Optional[float]:
+        return self._least(self._job.pending_since, PENDING)
+
+    def _least(self, column: Any, state: str) -> Optional[float]:
+        return self._job.select(fn.MIN(column)).where(self._job.status == state).scalar()
+
+    # change
+
+    def transition(
+        self, verb: str, job_id: str, run: Optional[int] = None, **columns: Any
+    ) -> bool:
+        """Moves a job by `verb` of TRANSITIONS and sets `columns`; whether it was in a state
+        (and, where given, in the run) that allows it. With it, atomically, goes its ticket."""
+        with self._write():
+            return self._move(verb, job_id, run, columns)
+
+    def _move(self, verb: str, job_id: str, run: Optional[int], columns: Dict[str, Any]) -> bool:
+        allowed, to = TRANSITIONS[verb]
+        job = self._job
+        values = {n: _plain(v) for n, v in columns.items()}
+        query = job.update(status=to, **values).where(
+            job.job_id == job_id, job.status.in_(list(allowed))
+        )
+        if run is not None:
+            query = query.where(job.run == run)
+        won = query.execute() == 1
+        if won and to == PENDING:
+            self._add_ticket(job_id)
+        return bool(won)
+
+    def claim(self, job_id: str, now: float) -> Optional[Job]:
+        """Starts the next run and attempt of a job; None when it is not pending, or too late."""
+        columns = {
+            "run": self._job.run + 1,
+            "attempt": self._job.attempt + 1,
+            "started_at": now,
+            "run_at": None,
+        }
+        with self._write():
+            if self._expiring(now, self._job.job_id == job_id).first() is not None:
+                return None
+            if not self._move("claim", job_id, None, columns):
+                return None
+            self._count_attempt(now, started=1)
+            return self.get(job_id)
+
+    def release(self, job: Job, now: float) -> bool:
+        """Back to pending a run that provably never started, its attempt given back."""
+        with self._write():
+            columns = {"attempt": job.attempt - 1, "started_at": None, "pending_since": now}
+            if not self._move("release", job.job_id, job.run, columns):
+                return False
+            self._count_attempt(job.started_at or now, started=-1)
+            return True
+
+    def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
+        """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
+        and the count of attempts that timed out."""
+        with self._write():
+            current = self.get(job.job_id)
+            if current is None or current.cancel_requested_at != job.cancel_requested_at:
+                return False
+            if not self._move(verb, job.job_id, job.run, columns):
+                return False
+            if timed_out:
+                self._count_attempt(job.started_at or job.timestamp, timed_out=1)
+            return True
+
+    def due(self, now: float) -> int:
+        """Makes pending what is scheduled for now or earlier; how many."""
+        job = self._job
+        query = job.select(job.job_id, job.run_at).where(
+            job.status == SCHEDULED, job.run_at <= now
+        )
+        if not query.limit(1).tuples().first():
+            return 0
+        with self._write():
+            rows = list(query.order_by(job.run_at).limit(1000).tuples())
+            return sum(self._move("due", i, None, {"pending_since": at}) for i, at in rows)
+
+    def expire(self, now: float) -> int:
+        """Fails pending jobs that waited longer than they were willing to; how many."""
+        late = [_record(row) for row in self._expiring(now).limit(1000).dicts()]
+        return sum(
+            self.transition("expire", j.job_id, error=expiry(j), finished_at=now) for j in late
+        )
+
+    def _expiring(self, now: float, *conditions: Any) -> Any:
+        job = self._job
+        return job.select().where(
+            job.status == PENDING,
+            job.expires.is_null(False),
+            job.pending_since + job.expires < now,
+            *conditions,
+        )
+
+    def flush(self, now: float) -> Dict[str, int]:
+        """Cancels everything that waits; how many were in each state."""
+        job = self._job
+        counts = {SCHEDULED: 0, PENDING: 0}
+        with self._write():
+            rows = list(job.select(job.job_id, job.status).where(job.status.in_(list(WAITING))).tuples())
+            for job_id, status in rows:
+                counts[status] += self._move("cancel", job_id, None, {"finished_at": now})
+        return counts
+
+    def _count_attempt(self, at: float, started: int = 0, timed_out: int = 0) -> None:
+        hour = int(at // HOUR)
+        self._db.execute_sql("INSERT OR IGNORE INTO attempt_tally (hour) VALUES (?)", (hour,))
+        self._db.execute_sql(
+            "UPDATE attempt_tally SET started = started + ?, timed_out = timed_out + ? "
+            "WHERE hour = ?",
+            (started, timed_out, hour),
+        )
+
+    # tickets
+
+    def take_ticket(self) -> Optional[bytes]:
+        """Removes and returns the oldest ticket. No write lock is taken when there is none."""
+        task = self._task
+        query = task.select(task.id, task.data).where(task.queue == QUEUE)
+        query = query.order_by(task.priority.desc(), task.id).limit(1).tuples()
+        if query.first() is None:
+            return None
+        with self._write():
+            row = query.clone().first()
+            if row is None:
+                return None
+            task.delete().where(task.id == row[0]).execute()
+            return bytes(row[1])
+
+    def add_ticket(self, job_id: str) -> None:
+        with self._write():
+            self._add_ticket(job_id)
+
+    def _add_ticket(self, job_id: str) -> None:
+        data = self._tickets.encode(job_id)
+        self._task.insert(queue=QUEUE, data=data, priority=0).execute()
+
+    def mend_tickets(self) -> int:
+        """Writes a ticket for each pending job that has none; how many."""
+        job, task = self._job, self._task
+        with self._write():
+            rows = task.select(task.data).where(task.queue == QUEUE).tuples()
+            ticketed = {self._tickets.decode(bytes(data)) for (data,) in rows}
+            pending = job.select(job.job_id).where(job.status == PENDING).order_by(job.job_id)
+            missing = [job_id for (job_id,) in pending.tuples() if job_id not in ticketed]
+            for job_id in missing:
+                self._add_ticket(job_id)
+        return len(missing)
+
+    # clean
+
+    def is_clean(self, day: str) -> bool:
+        """Whether the clean-up of local date `day` has been taken on."""
+        row = self._db.execute_sql("SELECT 1 FROM clean_day WHERE day = ?", (day,)).fetchone()
+        return row is not None
+
+    def claim_day(self, day: str) -> bool:
+        """Whether the caller is the one who cleans up for local date `day`."""
+        with self._write():
+            cursor = self._db.execute_sql("INSERT OR IGNORE INTO clean_day VALUES (?)", (day,))
+            self._db.execute_sql(
+                "DELETE FROM clean_day WHERE day NOT IN "
+                "(SELECT day FROM clean_day ORDER BY day DESC LIMIT 400)"
+            )
+            return bool(cursor.rowcount == 1)
+
+    def ended_before(self, moment: float, limit: int) -> List[str]:
+        """Ids of terminal jobs that finished before `moment`, oldest first."""
+        job = self._job
+        query = job.select(job.job_id).where(
+            job.finished_at < moment, job.status.in_(list(TERMINAL))
+        )
+        return [row[0] for row in query.order_by(job.finished_at).limit(limit).tuples()]
+
+    def delete(self, job_ids: Iterable[str], moment: float) -> None:
+        """Deletes terminal jobs, and the counts of attempts from before `moment`."""
+        job = self._job
+        with self._write():
+            job.delete().where(
+                job.job_id.in_(list(job_ids)), job.status.in_(list(TERMINAL))
+            ).execute()
+            self._db.execute_sql(
+                "DELETE FROM attempt_tally WHERE hour < ?", (int(moment // HOUR) - 48,)
+            )
+
+
+def _model(db: SqliteDatabase, table: str, fields: Dict[str, Any], key: str) -> Type[Model]:
+    meta = type("Meta", (), {"database": db, "table_name": table, "primary_key": False})
+    model: Type[Model] = type(table.title(), (Model,), {**fields, "Meta": meta})
+    return model
+
+
+def _starts(column: Any, prefix: str) -> Any:
+    return (column >= prefix) & (column < prefix + "\U0010ffff")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (JobError, Progress)):
+        return value.model_dump()
+    if isinstance(value, list):
+        return [_attempt_row(v) if isinstance(v, Attempt) else v for v in value]
+    return value
+
+
+def _attempt_row(attempt: Attempt) -> Dict[str, Any]:
+    return {**attempt.model_dump(), "run": attempt.run}
+
+
+def _row(job: Job) -> Dict[str, Any]:
+    return {name: _plain(getattr(job, name)) for name in _COLUMNS}
+
+
+def _record(row: Dict[str, Any]) -> Job:
+    row["output_truncated"] = bool(row["output_truncated"])
+    if row["error"] is not None:
+        row["error"] = JobError.model_construct(**row["error"])
+    if row["progress"] is not None:
+        row["progress"] = Progress.model_construct(**row["progress"])
+    row["attempts"] = [_attempt(a) for a in row.get("attempts") or ()]
+    return Job.model_construct(**row)
+
+
+def _attempt(row: Dict[str, Any]) -> Attempt:
+    error = row["error"] and JobError.model_construct(**row["error"])
+    return Attempt.model_construct(**{**row, "error": error})

@@ -1,0 +1,100 @@
+"""Fixtures: a project folder with a venv, and real parts of robotni in it."""
+
+import os
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from robotni.datadir import DataDir
+from robotni.engine import Engine
+from robotni.runner import Runner
+from robotni.settings import Settings
+from robotni.store import Store
+from robotni.tests.processes import Server, end_all, make_venv
+from robotni.tickets import JobTickets
+from robotni.upkeep import Upkeep
+
+
+class Clock:
+    """The clock that engine, runner and upkeep of a test share; it stands until it is set."""
+
+    def __init__(self, now: float = 1_790_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class House:
+    """Engine and worker parts over one data directory, without any server around them."""
+
+    def __init__(self, project: Path, **settings: Any) -> None:
+        self.project = project
+        self.clock = Clock()
+        self.settings = Settings(project_folder=project, **settings)
+        self.datadir = DataDir(self.settings.data_dir).open()
+        self.rings = 0
+        self.store = Store(self.datadir.database, JobTickets())
+        self.engine = Engine(self.settings, self.store, self.datadir.jobs, self._ring, self.clock)
+        self.runner = Runner(self.settings, self.store, self.datadir, os.environ, self.clock)
+        self.upkeep = Upkeep(self.settings, self.store, self.datadir, self.runner, self.clock)
+
+    def _ring(self) -> None:
+        self.rings += 1
+
+    def script(self, text: str, name: str = "script.py") -> str:
+        (self.project / name).write_text(text)
+        return name
+
+    def close(self) -> None:
+        self.runner.slots.close()
+        self.runner.leave.close()
+        self.store.close()
+        end_all(self.datadir.path)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project folder with a `.venv`; nothing above it looks like one."""
+    make_venv(tmp_path / ".venv")
+    (tmp_path / "hello.py").write_text('print("hello")\n')
+    return tmp_path
+
+
+@pytest.fixture
+def make_house(project: Path) -> Iterator[Callable[..., House]]:
+    houses = []
+
+    def make(**settings: Any) -> House:
+        houses.append(House(project, **settings))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.close()
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    return make_house()
+
+
+@pytest.fixture
+def make_server(project: Path) -> Iterator[Callable[..., Server]]:
+    """Starts `robotni serve` with settings; everything it started is ended afterwards."""
+    servers = []
+
+    def make(**settings: Any) -> Server:
+        settings.setdefault("kill_grace", 2)
+        servers.append(Server(project, **settings))
+        return servers[-1].start()
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server]) -> Server:
+    return make_server()

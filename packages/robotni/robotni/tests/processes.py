@@ -1,0 +1,192 @@
+"""Real servers, workers and scripts for the tests, found and ended by the data directory they name."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import httpx
+import psutil
+
+from robotni.client import Client, Unreachable
+
+PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
+WITHIN = 20.0
+
+
+def make_venv(path: Path) -> Path:
+    venv.create(path, with_pip=False, symlinks=True)
+    return path
+
+
+def eventually(condition: Callable[[], Any], within: float = WITHIN) -> Any:
+    """The first truthy value of `condition`, asked until `within` seconds have passed."""
+    give_up = time.monotonic() + within
+    while True:
+        value = condition()
+        if value or time.monotonic() > give_up:
+            assert value, f"did not come true within {within:g} s"
+            return value
+        time.sleep(0.01)
+
+
+def processes_of(folder: Path) -> List[psutil.Process]:
+    """Every process whose environment or command line names `folder`."""
+    needle = str(folder).encode()
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            text = Path(f"/proc/{process.pid}/environ").read_bytes()
+            text += Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if needle in text:
+            found.append(process)
+    return found
+
+
+def end_all(folder: Path) -> None:
+    """SIGKILL for everything that names `folder`, until nothing does."""
+    for _ in range(200):
+        found = processes_of(folder)
+        if not found:
+            return
+        for process in found:
+            try:
+                process.kill()
+                process.wait(0)
+            except (psutil.Error, psutil.TimeoutExpired):
+                pass
+        time.sleep(0.02)
+    raise AssertionError(f"processes are left: {found}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environ(**settings: Any) -> Dict[str, str]:
+    env = {n: v for n, v in os.environ.items() if not n.startswith("ROBOTNI_")}
+    env.update({f"ROBOTNI_{name.upper()}": str(value) for name, value in settings.items()})
+    return env
+
+
+class Server:
+    """`robotni serve` in a project folder, with helpers to call, kill and restart it."""
+
+    def __init__(self, project: Path, **settings: Any) -> None:
+        self.project = project
+        self.port = settings.setdefault("port", free_port())
+        self.data = Path(settings.setdefault("data_dir", project / ".robotni"))
+        self.environ = clean_environ(**settings)
+        self.token: Optional[str] = settings.get("token")
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = Client(self.url, self.token)
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.process: Optional["subprocess.Popen[bytes]"] = None
+
+    def start(self) -> "Server":
+        with open(self.project / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, PROGRAM, "serve"],
+                cwd=self.project,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        eventually(self.answers)
+        return self
+
+    def answers(self) -> bool:
+        assert self.process is None or self.process.poll() is None, self.log()
+        try:
+            self.client.status()
+        except Unreachable:
+            return False
+        return True
+
+    def log(self) -> str:
+        return (self.project / "server.log").read_text()
+
+    def worker_log(self) -> str:
+        path = self.data / "worker.log"
+        return path.read_text() if path.exists() else ""
+
+    def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
+        """A worker by hand, from the project folder."""
+        with open(self.project / "hand.log", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, PROGRAM, "worker", *options],
+                cwd=self.project,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def workers(self) -> List[psutil.Process]:
+        return [p for p in self._found() if "worker" in p.cmdline()]
+
+    def shims(self) -> List[psutil.Process]:
+        return [p for p in self._found() if any(a.endswith("shim.py") for a in p.cmdline())]
+
+    def scripts(self, job_id: str) -> List[psutil.Process]:
+        """Every process that still carries the id of a job."""
+        return [p for p in processes_of(Path(job_id)) if p.status() != psutil.STATUS_ZOMBIE]
+
+    def _found(self) -> List[psutil.Process]:
+        found = []
+        for process in processes_of(self.data):
+            try:
+                process.cmdline()
+            except psutil.Error:
+                continue
+            found.append(process)
+        return found
+
+    def kill_web(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """As Ctrl-C does."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(WITHIN)
+
+    def submit(self, script: str, **fields: Any) -> str:
+        """Writes a script file with text `script`, submits it, and returns the job id."""
+        path = self.project / f"script-{time.monotonic_ns()}.py"
+        path.write_text(script)
+        request = {"script": path.name, "venv": ".venv", **fields}
+        return str(self.client.submit(request)["jobId"])
+
+    def wait_for(self, job_id: str, *states: str, within: float = WITHIN) -> Dict[str, Any]:
+        """The job, once it is in one of `states` (terminal by default)."""
+        wanted = states or ("completed", "failed", "cancelled")
+
+        def look() -> Any:
+            job = self.client.get(job_id)
+            return job if job["status"] in wanted else None
+
+        return dict(eventually(look, within))
+
+    def close(self) -> None:
+        self.http.close()
+        self.client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        end_all(self.data)

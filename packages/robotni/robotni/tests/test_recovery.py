@@ -1,0 +1,157 @@
+"""`kill -9` of real processes: nothing accepted is lost, nothing is run twice."""
+
+import signal
+from pathlib import Path
+from typing import Callable
+
+from robotni.tests.processes import Server, eventually
+
+# Says that it began, waits for the file `go`, says that it ended.
+WITNESS = """
+import os, pathlib, time
+print("begin", flush=True)
+with open("witness", "a") as file:
+    file.write(f"begin {os.environ['ROBOTNI_JOB_ID']}\\n")
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+with open("witness", "a") as file:
+    file.write(f"end {os.environ['ROBOTNI_JOB_ID']}\\n")
+print("end")
+"""
+
+
+def witness(server: Server) -> "list[str]":
+    path = server.project / "witness"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def let_go(project: Path) -> None:
+    (project / "go").touch()
+
+
+def begun(server: Server, job_id: str) -> None:
+    eventually(lambda: f"begin {job_id}" in witness(server))
+
+
+def completes_once(server: Server, job_id: str) -> None:
+    let_go(server.project)
+    job = server.wait_for(job_id)
+    assert job["status"] == "completed", job
+    assert job["attempt"] == 1
+    assert job["output"] == "begin\nend\n"
+    assert witness(server).count(f"begin {job_id}") == 1
+    assert witness(server).count(f"end {job_id}") == 1
+
+
+def test_a_running_job_outlives_kill_9_of_the_worker(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    for worker in server.workers():
+        worker.kill()
+    assert server.client.get(job_id)["status"] == "running"
+    completes_once(server, job_id)
+
+
+def test_a_running_job_outlives_kill_9_of_the_web_process(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    server.kill_web()
+    server.start()
+    completes_once(server, job_id)
+
+
+def test_a_running_job_outlives_kill_9_of_worker_and_web_process(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    server.kill_web()
+    for worker in server.workers():
+        worker.kill()
+    server.start()
+    completes_once(server, job_id)
+
+
+def test_a_job_that_ended_while_no_worker_lived_is_completed(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    server.kill_web()
+    for worker in server.workers():
+        worker.kill()
+    let_go(server.project)
+    eventually(lambda: not server.shims())
+    server.start()
+    completes_once(server, job_id)
+
+
+def test_a_pending_job_outlives_kill_9_of_all(make_server: Callable[..., Server]) -> None:
+    server = make_server(workers=1)
+    first, second = server.submit(WITNESS), server.submit(WITNESS)
+    begun(server, first)
+    server.kill_web()
+    for worker in server.workers():
+        worker.kill()
+    server.start()
+    completes_once(server, first)
+    completes_once(server, second)
+
+
+def test_a_job_whose_shim_and_worker_are_killed_is_lost_and_leaves_nothing(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    for process in [*server.workers(), *server.shims()]:
+        process.kill()
+    job = server.wait_for(job_id)
+    assert (job["status"], job["error"]["code"]) == ("failed", "lost")
+    assert server.scripts(job_id) == []
+
+
+def test_a_lost_attempt_is_tried_again_where_retries_allow(server: Server) -> None:
+    job_id = server.submit(WITNESS, retries=1)
+    begun(server, job_id)
+    for shim in server.shims():
+        shim.kill()
+    eventually(lambda: witness(server).count(f"begin {job_id}") == 2)
+    let_go(server.project)
+    job = server.wait_for(job_id)
+    assert (job["status"], job["attempt"]) == ("completed", 2)
+    assert job["attempts"][0]["error"]["code"] == "lost"
+
+
+def test_ctrl_c_leaves_running_scripts_to_their_shims(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    server.stop()
+    assert server.workers() == []
+    assert "1 script goes on running" in server.log()
+    server.start()
+    completes_once(server, job_id)
+
+
+def test_never_more_scripts_than_workers_those_taken_up_again_included(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(workers=2)
+    jobs = [server.submit(WITNESS) for _ in range(2)]
+    for job_id in jobs:
+        begun(server, job_id)
+    for worker in server.workers():
+        worker.kill()
+    server.kill_web()
+    server.environ["ROBOTNI_WORKERS"] = "1"
+    server.start()
+    later = server.submit(WITNESS)
+    eventually(server.workers)
+    eventually(lambda: "adopted" in server.worker_log())
+    assert server.client.get(later)["status"] == "pending"
+    for job_id in [*jobs, later]:
+        completes_once(server, job_id)
+
+
+def test_sigterm_and_sigint_send_the_worker_away_within_3_s(server: Server) -> None:
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        (worker,) = eventually(server.workers)
+        eventually(lambda: server.client.status()["workers"]["consumer"] == "running")
+        worker.send_signal(number)
+        worker.wait(3)
+    completes_once(server, job_id)

@@ -1,0 +1,175 @@
+"""Huey's side of the queue: the tickets, the storage that waits on the bell, the tasks.
+
+A ticket carries a job id and nothing else, as JSON (pickle in a file is a door for code). Losing
+or doubling one does no harm: the job row is the truth. An expired ticket is written anew.
+"""
+
+import json
+import os
+import select
+from datetime import datetime, timedelta
+from typing import Any, Optional
+
+from huey import Huey, crontab
+from huey.exceptions import ConfigurationError
+from huey.registry import Message
+from huey.serializer import Serializer
+from huey.signals import SIGNAL_EXPIRED
+from huey.storage import SqliteStorage
+
+from robotni.consumer import Consumer
+from robotni.datadir import DataDir, hold_bell, ring
+from robotni.runner import Runner
+from robotni.settings import Settings
+from robotni.store import BUSY_TIMEOUT, QUEUE, Store, Tickets
+from robotni.upkeep import Upkeep
+
+RUN_JOB = "robotni.tickets.run_job"
+EXPIRES = 3600
+_TIMES = ("eta", "expires_resolved")
+
+
+class JsonSerializer(Serializer):
+    """Huey's messages as JSON. What is no such message raises ValueError and nothing runs."""
+
+    def _serialize(self, data: Message) -> bytes:
+        fields = {name: value for name, value in data._asdict().items() if value is not None}
+        for name in _TIMES:
+            if name in fields:
+                fields[name] = fields[name].isoformat()
+        return json.dumps(fields).encode()
+
+    def _deserialize(self, data: bytes) -> Message:
+        fields = json.loads(bytes(data))
+        if not isinstance(fields, dict) or not set(fields) <= set(Message._fields):
+            raise ValueError("a ticket that robotni did not write; it is dropped")
+        for name in _TIMES:
+            if name in fields:
+                fields[name] = datetime.fromisoformat(fields[name])
+        return Message(**fields)
+
+
+class JobTickets(Tickets):
+    """Tickets as the consumer's `run_job` task takes them, without needing a consumer."""
+
+    def __init__(self) -> None:
+        self._serializer = JsonSerializer()
+
+    def encode(self, job_id: str) -> bytes:
+        return self._serializer.serialize(
+            Message(
+                id=job_id,
+                name=RUN_JOB,
+                args=[job_id],
+                kwargs={},
+                retries=0,
+                retry_delay=0,
+                expires=EXPIRES,
+                expires_resolved=datetime.now() + timedelta(seconds=EXPIRES),
+            )
+        )
+
+    def decode(self, data: bytes) -> Optional[str]:
+        try:
+            message = self._serializer.deserialize(data)
+        except ValueError:
+            return None
+        if message.name != RUN_JOB or not message.args:
+            return None
+        return str(message.args[0])
+
+
+class BellStorage(SqliteStorage):
+    """Huey's tables, with a dequeue that sleeps until the bell rings instead of polling."""
+
+    blocking = True
+
+    def __init__(self, name: str, store: Store, datadir: DataDir, runner: Runner) -> None:
+        self._store = store
+        self._datadir = datadir
+        self._leave = runner.leave
+        self.bell: Optional[int] = None
+        super().__init__(name, filename=str(datadir.database), fsync=True, timeout=BUSY_TIMEOUT)
+
+    def open_bell(self) -> None:
+        self.bell = hold_bell(self._datadir.bell)
+
+    def close_bell(self) -> None:
+        if self.bell is not None:
+            os.close(self.bell)
+            self.bell = None
+
+    def enqueue(self, data: bytes, priority: Optional[float] = None) -> None:
+        super().enqueue(data, priority)
+        ring(self._datadir.bell)
+
+    def dequeue(self) -> Optional[bytes]:
+        ticket = self._store.take_ticket()
+        if ticket is None and not self._leave.is_set():
+            self._wait()
+        return ticket
+
+    def _wait(self) -> None:
+        assert self.bell is not None, "the consumer opens the bell first"
+        poll = select.poll()
+        poll.register(self.bell, select.POLLIN)
+        poll.register(self._leave.fd, select.POLLIN)
+        poll.poll()
+        try:
+            os.read(self.bell, 1)  # one ring wakes one thread
+        except BlockingIOError:
+            pass  # another thread was quicker
+
+    def delete_data(self, key: str) -> bool:
+        """Huey clears a revocation after each task; none there costs no transaction."""
+        return bool(self.has_data_for_key(key) and super().delete_data(key))
+
+
+class RobotniHuey(Huey):
+    """The Huey whose consumer runs jobs; for `huey_consumer huey_app.huey`, or any other way."""
+
+    def __init__(
+        self, settings: Settings, store: Store, datadir: DataDir, runner: Runner, upkeep: Upkeep
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.datadir = datadir
+        self.runner = runner
+        self.upkeep = upkeep
+        super().__init__(
+            QUEUE,
+            results=False,
+            utc=False,
+            serializer=JsonSerializer(),
+            storage_class=BellStorage,
+            store=store,
+            datadir=datadir,
+            runner=runner,
+        )
+        _define_tasks(self)
+
+    def create_consumer(self, **options: Any) -> Consumer:
+        if options.get("worker_type", "thread") != "thread":
+            raise ConfigurationError(
+                "robotni's consumer runs threads only, the scripts have processes of their own; "
+                "leave -k out"
+            )
+        return Consumer(self, **options)
+
+
+def _define_tasks(huey: RobotniHuey) -> None:
+    """The two tasks, under names that never change, since tickets on disk carry them."""
+
+    @huey.task(expires=EXPIRES)
+    def run_job(job_id: str) -> None:
+        huey.runner.run(job_id)
+
+    @huey.periodic_task(crontab(minute=0, hour=0))
+    def clean() -> None:
+        huey.upkeep.clean()
+
+    @huey.signal(SIGNAL_EXPIRED)
+    def renew(signal: str, task: Any) -> None:
+        if task.args:
+            huey.store.add_ticket(task.args[0])
+            ring(huey.datadir.bell)

@@ -1,0 +1,119 @@
+"""Upkeep: what must happen by itself while a worker lives. due sweep clean.
+
+Runs on a thread of its own, since four long jobs would hold up a ticket for hours. Each step is
+guarded, so repeating it, or two workers doing it, changes nothing.
+"""
+
+import time
+from collections import deque
+from typing import Callable, Deque, Optional
+
+from robotni import events
+from robotni.datadir import DataDir, ring
+from robotni.job import Job, local_date
+from robotni.rundir import RunDir, delete_job
+from robotni.runner import Runner
+from robotni.settings import Settings
+from robotni.store import Store
+
+SWEEP_EVERY = 60.0
+TICK = 1.0
+CLEAN_BATCH = 100
+DAY = 86400
+
+
+class Upkeep:
+    """The periodic verbs of one worker, and the orphans they found for its threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        datadir: DataDir,
+        runner: Runner,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._datadir = datadir
+        self._runner = runner
+        self._clock = clock
+        self._orphans: Deque[Job] = deque()
+        self._next_sweep = time.monotonic() + SWEEP_EVERY
+        self._cleaning: Optional[str] = None
+        self._cleaned = 0
+
+    def tick(self) -> float:
+        """Does what is due; seconds until it wants to be called again, at most one."""
+        self.due()
+        if time.monotonic() >= self._next_sweep:
+            self.sweep()
+        self.clean()
+        if self._cleaning is not None:
+            return 0.0
+        due = self._store.next_due()
+        return TICK if due is None else min(TICK, max(0.001, due - self._clock()))
+
+    def next_orphan(self) -> Optional[Job]:
+        """A run to adopt, before anything new is taken on: it holds one of our places."""
+        try:
+            return self._orphans.popleft()
+        except IndexError:
+            return None
+
+    def due(self) -> None:
+        """Makes pending what is scheduled for now."""
+        self._ring(self._store.due(self._clock()))
+
+    def sweep(self) -> None:
+        """Settles every running row that no thread here waits for, and mends the tickets."""
+        self._next_sweep = time.monotonic() + SWEEP_EVERY
+        orphans = sum(self._sweep_job(job) for job in self._store.running())
+        expired = self._store.expire(self._clock())
+        tickets = self._store.mend_tickets()
+        events.swept(orphans, tickets, expired)
+        self._ring(tickets + len(self._orphans))
+
+    def _sweep_job(self, job: Job) -> bool:
+        rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
+        if job.cancel_requested_at is not None:
+            rundir.request_cancel()  # whoever asked may have died before saying so
+        if not self._runner.mind(job.job_id):
+            return False
+        try:
+            if self._runner.is_running(job):
+                self._orphans.append(job)
+                return True
+            self._runner.settle_orphan(job)
+        except Exception:  # one row must not stop the others
+            events.failed("sweep", job.job_id)
+        self._runner.unmind(job.job_id)
+        return True
+
+    def adopt(self, job: Job) -> None:
+        try:
+            self._runner.adopt(job)
+        finally:
+            self._runner.unmind(job.job_id)
+
+    def clean(self) -> None:
+        """Once per local date, deletes what ended RETENTION_DAYS ago; a batch for each call."""
+        now = self._clock()
+        day = local_date(now)
+        if self._cleaning is None:
+            if self._store.is_clean(day) or not self._store.claim_day(day):
+                return
+            self._cleaning, self._cleaned = day, 0
+        moment = now - self._settings.retention_days * DAY
+        job_ids = self._store.ended_before(moment, CLEAN_BATCH)
+        for job_id in job_ids:
+            delete_job(self._datadir.jobs, job_id)
+        self._store.delete(job_ids, moment)
+        self._cleaned += len(job_ids)
+        if len(job_ids) < CLEAN_BATCH:
+            events.cleaned(self._cleaned, self._cleaning)
+            self._cleaning = None
+
+    def _ring(self, times: int) -> None:
+        for _ in range(min(times, self._settings.workers)):
+            ring(self._datadir.bell)

@@ -1,0 +1,65 @@
+"""The wiring: who is built with what. The one place where the parts of robotni meet.
+
+Heavy imports stay inside the functions, since a worker needs no web framework and a web process
+no consumer.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from robotni.datadir import DataDir
+from robotni.settings import Settings, load
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from robotni.tickets import RobotniHuey
+
+MAX_DIGITS = 100_000
+
+
+def current_settings() -> Settings:
+    """The settings of this process: from its environment and working directory."""
+    return load(os.environ, Path.cwd())
+
+
+def build_app(settings: Optional[Settings] = None) -> "FastAPI":
+    """The web application, for any ASGI server."""
+    from robotni.api import create_api
+    from robotni.engine import Engine
+    from robotni.starter import Starter
+    from robotni.store import Store
+    from robotni.tickets import JobTickets
+
+    settings = settings or current_settings()
+    allow_long_integers()
+    datadir = DataDir(settings.data_dir).open()
+    store = Store(datadir.database, JobTickets())
+    starter = Starter(settings, datadir, os.environ)
+    engine = Engine(settings, store, datadir.jobs, starter.ring)
+    return create_api(settings, engine, starter)
+
+
+def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":
+    """The Huey instance, for `huey_consumer` and for `robotni worker`."""
+    from robotni.runner import Runner
+    from robotni.store import Store
+    from robotni.tickets import JobTickets, RobotniHuey
+    from robotni.upkeep import Upkeep
+
+    settings = settings or current_settings()
+    allow_long_integers()
+    datadir = DataDir(settings.data_dir).open()
+    store = Store(datadir.database, JobTickets())
+    runner = Runner(settings, store, datadir, os.environ)
+    upkeep = Upkeep(settings, store, datadir, runner)
+    return RobotniHuey(settings, store, datadir, runner, upkeep)
+
+
+def allow_long_integers() -> None:
+    """JSON integers may be longer than Python's default limit; the body's size bounds them."""
+    setter: Any = getattr(sys, "set_int_max_str_digits", None)
+    if setter is not None:
+        setter(MAX_DIGITS)
