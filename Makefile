@@ -65,6 +65,9 @@ $(DEMO_VENV)/.for-use: $(DEMO_VENV)/bin/python examples/requirements.txt
 	@$(DEMO_VENV)/$(pip) -r examples/requirements.txt
 	@touch $@
 
+# Where the interpreter is gone (upgraded, say), nothing that was installed counts.
+$(foreach env,$(VENV) $(DEMO_VENV),$(shell test -x $(env)/bin/python || rm -f $(env)/.for-*))
+
 $(VENV)/bin/python $(DEMO_VENV)/bin/python: %/bin/python:
 	@test -n '$(call find,$(PYTHON))' || { echo '$(PYTHON): no such interpreter' >&2; exit 1; }
 	@$(call find,$(PYTHON)) -m venv --clear $* || { rm -rf $*; \

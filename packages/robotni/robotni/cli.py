@@ -225,7 +225,9 @@ def _text(value: Any) -> str:
 
 def _printable(text: str) -> str:
     """Without what could steer the terminal, but for line ends and tabs."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def _log_to_stderr() -> None:

@@ -1,7 +1,7 @@
 """A client of the HTTP API: submit, then poll. The server's errors come back as classes.
 
-    client = Client("http://127.0.0.1:8000")
-    job = client.wait(client.submit({"script": "hello.py", "venv": ".venv"})["jobId"])
+client = Client("http://127.0.0.1:8000")
+job = client.wait(client.submit({"script": "hello.py", "venv": ".venv"})["jobId"])
 """
 
 import time

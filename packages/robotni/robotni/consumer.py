@@ -17,6 +17,7 @@ from huey.consumer import ConsumerStopped, Scheduler, Worker
 
 from robotni import events
 from robotni.datadir import hold_bell, ring, take_lock
+from robotni.job import PENDING
 
 if TYPE_CHECKING:
     from robotni.tickets import RobotniHuey
@@ -94,7 +95,7 @@ class Consumer(HueyConsumer):  # type: ignore[misc]
         finally:
             self._let_go()
         events.worker("idle, gone" if idle else "gone", os.getpid())
-        if idle and self.huey.store.counts()["pending"]:
+        if idle and self.huey.store.counts()[PENDING]:
             os.execv(sys.executable, [sys.executable, *sys.argv])
 
     def _take_lock(self) -> Optional[int]:

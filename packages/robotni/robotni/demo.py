@@ -23,7 +23,7 @@ from robotni.errors import RobotniError
 START_WITHIN = 20.0
 STOP_WITHIN = 10.0
 POLL = 0.1
-_HELLO = '''\
+_HELLO = """\
 import os, platform, sys, time
 
 with open(os.environ["ROBOTNI_PROGRESS"], "a") as progress:
@@ -34,7 +34,7 @@ with open(os.environ["ROBOTNI_PROGRESS"], "a") as progress:
         time.sleep(0.2)
 with open(os.environ["ROBOTNI_RESULT"], "w") as result:
     result.write('{"python": "%s"}' % platform.python_version())
-'''
+"""
 
 
 def run_demo(script: Optional[str], venv: Optional[str], args: List[str]) -> int:

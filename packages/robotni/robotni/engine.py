@@ -204,9 +204,7 @@ class Engine:
     def _live(self, job: Job, rundir: RunDir) -> Job:
         seen = rundir.read_progress()
         progress = None if seen is None else Progress(percent=seen[0], message=seen[1])
-        return job.model_copy(
-            update={"output_bytes": rundir.output_size(), "progress": progress}
-        )
+        return job.model_copy(update={"output_bytes": rundir.output_size(), "progress": progress})
 
     def list(
         self, filters: Filters, cursor: Optional[str], limit: int
@@ -219,11 +217,7 @@ class Engine:
         unknown = [state for state in filters.status if state not in STATES]
         if unknown:
             raise InvalidRequest(
-                [
-                    FieldError(
-                        "/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}"
-                    )
-                ]
+                [FieldError("/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}")]
             )
         jobs = self._store.list(filters, cursor, limit + 1)
         more = len(jobs) > limit
@@ -321,7 +315,7 @@ class Engine:
         """Number of jobs in each state."""
         return self._store.counts()
 
-    def status(self, consumer_running: bool) -> Dict[str, Any]:
+    def status(self) -> Dict[str, Any]:
         """The figures of `GET /api/worker/status`, less what only the web process knows."""
         now = self._clock()
         counts = self._store.counts()
@@ -335,12 +329,11 @@ class Engine:
             "workers": {
                 "max": self._settings.workers,
                 "busy": counts[RUNNING],
-                "consumer": "running" if consumer_running else "idle",
             },
             "jobs": counts,
             "queue": {
-                "pending": counts[PENDING],
-                "scheduled": counts[SCHEDULED],
+                PENDING: counts[PENDING],
+                SCHEDULED: counts[SCHEDULED],
                 "oldestPendingSeconds": None if oldest is None else max(0, round(now - oldest, 3)),
             },
             "slo": {

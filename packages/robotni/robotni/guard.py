@@ -13,7 +13,6 @@ import math
 import re
 from typing import Any, Awaitable, Callable, Dict, Iterable, List, MutableMapping, NamedTuple
 from typing import Optional, Sequence
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -26,12 +25,15 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 1 << 20
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+MAX_DEPTH = 100
 BODY_WITHIN = 10.0  # seconds for a body to arrive
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 OPEN_PATHS = frozenset(("/", "/livez", "/readyz", "/docs", "/openapi.json", "/webdemo"))
-OPEN_PREFIXES = ("/webdemo/", "/docs/")
+OPEN_PREFIX = "/webdemo/"
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?\Z")
-_HEADERS = (
+HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -46,6 +48,9 @@ class Refusal(NamedTuple):
     code: str
     detail: str
     headers: Sequence["tuple[bytes, bytes]"] = ()
+
+
+_TOO_LARGE = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
 
 
 class Guard:
@@ -64,7 +69,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         send = _with_headers(send)
-        body = await _read_body(scope, receive)
+        body = _headers_fault(scope) or await _read_body(scope, receive)
         refusal = body if isinstance(body, Refusal) else self._refuse(scope, body)
         if refusal is not None:
             await self._answer(refusal, send)
@@ -113,11 +118,9 @@ class Guard:
             return None
         origins = _all(scope, b"origin")
         if origins:
-            origin = origins[0].lower()
-            if len(origins) == 1 and (
-                origin in self._settings.allowed_origins
-                or _authority(origin) == _all(scope, b"host")[0].lower()
-            ):
+            host = _all(scope, b"host")[0].lower()
+            own = (f"http://{host}", f"https://{host}")
+            if len(origins) == 1 and origins[0].lower() in (*own, *self._settings.allowed_origins):
                 return None
             return Refusal(
                 403,
@@ -137,14 +140,14 @@ class Guard:
 
     def _check_token(self, scope: Scope) -> Optional[Refusal]:
         token = self._settings.token
-        path = _path(scope)
-        if token is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIXES):
+        path = _path(scope).rstrip("/") or "/"
+        if token is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
             return None
         if _is_preflight(scope):
             return None  # browsers send it without; it does nothing
         shown = _all(scope, b"authorization")
         scheme, _, value = (shown[0] if len(shown) == 1 else "").partition(" ")
-        right = hmac.compare_digest(value.strip().encode(), token.encode())
+        right = hmac.compare_digest(value.strip().encode("latin-1"), token.encode())
         if right and scheme.lower() == "bearer":
             return None
         return Refusal(
@@ -161,30 +164,46 @@ class Guard:
             (b"content-length", str(len(body)).encode()),
             *refusal.headers,
         ]
-        if refusal.status in (408, 413):
+        if refusal.status in (408, 413, 431):  # the body may not have been read
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
+def _headers_fault(scope: Scope) -> Optional[Refusal]:
+    size = sum(len(name) + len(value) for name, value in scope["headers"])
+    if len(scope["headers"]) <= MAX_HEADERS and size <= MAX_HEADER_BYTES:
+        return None
+    return Refusal(
+        431,
+        "headers_too_large",
+        f"the request has over {MAX_HEADERS} headers or 16 KiB of them; send less",
+    )
+
+
 async def _read_body(scope: Scope, receive: Receive) -> "bytes | Refusal":
-    too_large = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
     lengths = _all(scope, b"content-length")
-    if any(not length.isdigit() or int(length[:12]) > MAX_BODY for length in lengths):
-        return too_large
+    if any(not length.isdecimal() or int(length[:12]) > MAX_BODY for length in lengths):
+        return _TOO_LARGE
     if not lengths and not _all(scope, b"transfer-encoding"):
         return b""
-    body = b""
     try:
-        while True:
-            message = await asyncio.wait_for(receive(), BODY_WITHIN)
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY:
-                return too_large
-            if not message.get("more_body", False):
-                return body
+        return await asyncio.wait_for(_receive_body(receive), BODY_WITHIN)
     except asyncio.TimeoutError:
         return Refusal(408, "body_too_slow", "the body did not arrive in 10 s; send it at once")
+
+
+async def _receive_body(receive: Receive) -> "bytes | Refusal":
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":  # half a body may be valid JSON: not for us
+            return Refusal(400, "body_incomplete", "the body ended early; send all of it")
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return _TOO_LARGE
+        if not message.get("more_body", False):
+            return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -223,6 +242,8 @@ def json_fault(body: bytes) -> Optional[str]:
         )
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
+            return "it is nested too deeply"
     except RecursionError:
         return "it is nested too deeply"
     except UnicodeEncodeError:
@@ -230,6 +251,17 @@ def json_fault(body: bytes) -> Optional[str]:
     except ValueError as error:
         return str(error)[:200]
     return None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether values nest over MAX_DEPTH levels; level by level, since recursion has its limit."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        children = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [c for items in children for c in items if isinstance(c, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _reject_constant(name: str) -> Any:
@@ -248,7 +280,7 @@ def _with_headers(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
             present = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in _HEADERS if name not in present]
+            headers += [(name, value) for name, value in HEADERS if name not in present]
             message = {**message, "headers": headers}
         await send(message)
 
@@ -265,13 +297,6 @@ def _listens_beyond_loopback(port: int) -> bool:
 
 def _all(scope: Scope, name: bytes) -> List[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-
-
-def _authority(origin: str) -> Optional[str]:
-    """`host:port` of `http(s)://host:port`; None for anything else, `null` included."""
-    parts = urlsplit(origin)
-    plain = parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}"
-    return parts.netloc if plain and parts.netloc else None
 
 
 def _path(scope: Scope) -> str:

@@ -38,6 +38,7 @@ TRANSITIONS: Dict[str, Tuple[FrozenSet[str], str]] = {
 
 EXIT_NONZERO, SIGNALLED, TIMEOUT = "exit_nonzero", "signalled", "timeout"
 OUT_OF_MEMORY, SPAWN_FAILED, LOST, EXPIRED = "out_of_memory", "spawn_failed", "lost", "expired"
+LONGEST_DELAY = 365 * 86400  # seconds; where doubling ends
 
 
 def rfc3339(seconds: float) -> str:
@@ -189,7 +190,7 @@ def outcome(job: Job, facts: ExitFacts, now: float) -> Outcome:
         return Outcome("abort") if facts.lost else Outcome("fail", error)
     if job.attempt >= job.max_attempts:
         return Outcome("fail", error)
-    delay = job.retry_delay * 2 ** min(job.attempt - 1, 60)
+    delay = min(job.retry_delay * 2 ** (job.attempt - 1), LONGEST_DELAY)
     if delay > 0:
         return Outcome("postpone", error, now + delay)
     return Outcome("requeue", error)
@@ -208,7 +209,7 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     if facts.stopped_by == "timeout":
         return JobError(
             code="timeout",
-            message=f"The script was stopped after {job.timeout:g} s; make it quicker or submit "
+            message=f"The script was stopped after {job.timeout:.12g} s; make it quicker or submit "
             "it with a longer timeout.",
         )
     if facts.out_of_memory:
@@ -235,7 +236,7 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
 def expiry(job: Job) -> JobError:
     return JobError(
         code="expired",
-        message=f"The job waited longer than its {job.expires:g} s for a start; "
+        message=f"The job waited longer than its {job.expires:.12g} s for a start; "
         "submit it again, with a longer expires or more workers.",
     )
 

@@ -27,26 +27,32 @@ def create_router() -> APIRouter:
         if path.is_file()
     }
 
-    def page(request: Request, name: str) -> Response:
+    def send(request: Request, name: str) -> Response:
         if name not in files:
             raise NotFound("there is no such page; /webdemo and /docs are")
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = mimetypes.guess_type(name)[0] or "text/plain"
         return conditional(request, files[name], _HEADERS, kind)
 
+    def page(request: Request, path: str, name: str) -> Response:
+        """Relative links, here too: they hold under any prefix, but not behind a last slash."""
+        if request.scope.get("raw_path", b"").endswith(b"/"):
+            return RedirectResponse(f"../{path}")
+        return send(request, name)
+
     @router.get("/")
-    def root(request: Request) -> Response:
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/webdemo")
+    def root() -> Response:
+        return RedirectResponse("webdemo")
 
     @router.get("/webdemo")
     def webdemo(request: Request) -> Response:
-        return page(request, "index.html")
+        return page(request, "webdemo", "index.html")
 
     @router.get("/docs")
     def docs(request: Request) -> Response:
-        return page(request, "docs.html")
+        return page(request, "docs", "docs.html")
 
     @router.get("/webdemo/{name:path}")
     def file(request: Request, name: str) -> Response:
-        return page(request, name)
+        return send(request, name)
 
     return router

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from robotni.errors import FieldError, InvalidRequest, QueueFull, RobotniError
 from robotni.request import JobRequest
@@ -23,6 +24,12 @@ STATUS = {
 _DETAILS = {
     404: "there is nothing at this path; /docs lists what there is",
     405: "this path knows other methods; see the header Allow",
+}
+_SENTENCES = {
+    "missing": "this is missing; send it",
+    "model_type": "this must be a JSON object",
+    "model_attributes_type": "this must be a JSON object",
+    "extra_forbidden": "there is no such field; /docs lists those there are",
 }
 
 
@@ -81,21 +88,30 @@ def _robotni_error(request: Request, error: Any) -> Response:
 
 
 def _validation_error(request: Request, error: Any) -> Response:
-    errors = field_errors(error.errors())
-    detail = "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors)
-    return response(422, "invalid_request", detail, errors)
+    return _robotni_error(request, _invalid(error.errors()))
 
 
 def _http_exception(request: Request, error: Any) -> Response:
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     detail = _DETAILS.get(error.status_code, str(error.detail))
-    return response(error.status_code, code, detail, headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return response(error.status_code, code, detail, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path: its routes' together, where the framework names the first one's."""
+    methods = [
+        method
+        for method in ("GET", "HEAD", "POST", "DELETE")
+        for scope in [{**request.scope, "method": method}]
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(methods)
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    return response(
-        500, "internal_error", "robotni failed at this; its log says why, and nothing was stored"
-    )
+    detail = "robotni failed at this; its log says why, and nothing was stored"
+    return response(500, "internal_error", detail, headers={"Connection": "close"})
 
 
 def validated(body: bytes) -> JobRequest:
@@ -103,12 +119,13 @@ def validated(body: bytes) -> JobRequest:
     try:
         return JobRequest.model_validate(json.loads(body or b"{}"))
     except ValidationError as error:
-        raise InvalidRequest(field_errors(error.errors())) from None
+        raise _invalid(error.errors()) from None
 
 
-def field_errors(faults: Iterable[Any]) -> List[FieldError]:
+def _invalid(faults: Iterable[Any]) -> InvalidRequest:
     """Pydantic's faults as pointers and sentences."""
-    return [FieldError(_pointer(fault["loc"]), _sentence(fault)) for fault in faults][:50]
+    errors = [FieldError(_pointer(fault["loc"]), _sentence(fault)) for fault in faults][:50]
+    return InvalidRequest(errors, "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors))
 
 
 def _pointer(loc: Sequence[Any]) -> str:
@@ -117,8 +134,5 @@ def _pointer(loc: Sequence[Any]) -> str:
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(field.alias or name for name, field in JobRequest.model_fields.items())
-        return f"there is no such field; known are {known}"
-    message = fault["msg"].replace("Value error, ", "")
+    message = _SENTENCES.get(fault["type"], fault["msg"].replace("Value error, ", ""))
     return f"{message[:1].lower()}{message[1:]}"[:500]

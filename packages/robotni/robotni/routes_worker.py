@@ -245,7 +245,8 @@ def create_router(
         responses={200: {"model": Status}, **problems()},
     )
     def get_status() -> Response:
-        figures = engine.status(is_worker_running())
+        figures = engine.status()
+        figures["workers"]["consumer"] = "running" if is_worker_running() else "idle"
         figures["slo"]["apiP95Ms"] = p95_ms()
         figures["nextWake"] = rfc3339(figures["nextWake"])
         return Response(json.dumps(figures), media_type="application/json")

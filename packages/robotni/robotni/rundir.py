@@ -53,7 +53,8 @@ class RunDir:
         self._cancel = self.path / "cancel"
 
     def create(self) -> "RunDir":
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        for folder in (self.path.parent, self.path):  # makedirs' mode is for the last one only
+            folder.mkdir(mode=0o700, exist_ok=True)
         return self
 
     def started(self) -> Optional[Dict[str, Any]]:

@@ -7,7 +7,7 @@ it is made here too, so that a job and its ticket can be written in one transact
 
 from typing import Tuple
 
-from robotni.job import STATES, TERMINAL
+from robotni.job import PENDING, SCHEDULED, STATES, TERMINAL
 
 _TERMINAL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 
@@ -32,8 +32,8 @@ _FIRST = (
     "CREATE INDEX job_by_type ON job (type, job_id)",
     "CREATE INDEX job_by_project ON job (project, job_id)",
     "CREATE INDEX job_by_name ON job (name, job_id)",
-    "CREATE INDEX job_due ON job (run_at) WHERE status = 'scheduled'",
-    "CREATE INDEX job_expiring ON job (pending_since) WHERE status = 'pending'",
+    f"CREATE INDEX job_due ON job (run_at) WHERE status = '{SCHEDULED}'",
+    f"CREATE INDEX job_expiring ON job (pending_since) WHERE status = '{PENDING}'",
     "CREATE INDEX job_finished ON job (finished_at) WHERE finished_at IS NOT NULL",
     f"""CREATE TRIGGER terminal_is_final BEFORE UPDATE ON job WHEN OLD.status IN ({_TERMINAL})
         BEGIN SELECT RAISE(ABORT, 'a terminal job never changes'); END""",

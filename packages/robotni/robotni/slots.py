@@ -107,6 +107,8 @@ class Slot:
     def close(self) -> None:
         """Lets the shim go: it leaves at once when idle, else after its run."""
         self._socket.close()
+        if self._process.poll() is None and self.has_run:
+            self._process.returncode = 0  # no child of ours any more: it outlives us
 
     def reap(self) -> None:
         try:

@@ -1,4 +1,5 @@
-"""The store: the rows that are the truth, in one SQLite file; the only owner of peewee and SQL.
+"""The store: the rows that are the truth, in one SQLite file; with `database.py`
+the only owner of peewee and SQL.
 
 It promises that a job and its ticket are written in one durable transaction, that every change
 of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
@@ -7,24 +8,13 @@ and an fsync each. It must not know how a run works, nor who calls.
 """
 
 import json
-import threading
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Type
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-from peewee import (
-    BareField,
-    BlobField,
-    DatabaseError,
-    Model,
-    OperationalError,
-    SqliteDatabase,
-    TextField,
-    fn,
-)
+from peewee import BareField, BlobField, TextField, fn
 
-from robotni.errors import DataDirError, QueueFull, StorageFull
+from robotni.database import Database
+from robotni.errors import QueueFull
 from robotni.job import (
     PENDING,
     RUNNING,
@@ -39,10 +29,8 @@ from robotni.job import (
     Progress,
     expiry,
 )
-from robotni.schema import MIGRATIONS, VERSION
 
 QUEUE = "robotni"
-BUSY_TIMEOUT = 60
 HOUR = 3600
 _JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
 _COLUMNS = tuple(name for name in Job.model_fields if name != "output")
@@ -82,75 +70,17 @@ class Store:
 
     def __init__(self, path: Path, tickets: Tickets) -> None:
         self._tickets = tickets
-        self._lock = threading.Lock()
-        pragmas = {"journal_mode": "wal", "synchronous": "full", "cache_size": -8000}
-        self._db = SqliteDatabase(str(path), pragmas=pragmas, timeout=BUSY_TIMEOUT)
-        self._connect()
-        self._migrate(path)
-        self._job = _model(
-            self._db,
-            "job",
-            {n: (_JsonField if n in _JSON else BareField)() for n in _COLUMNS},
-            "job_id",
-        )
-        self._task = _model(
-            self._db,
+        self._db = Database(path)
+        columns = {name: (_JsonField if name in _JSON else BareField)() for name in _COLUMNS}
+        self._job = self._db.model("job", columns)
+        self._task = self._db.model(
             "task",
             {"id": BareField(), "queue": TextField(), "data": BlobField(), "priority": BareField()},
-            "id",
         )
-
-    def _connect(self) -> None:
-        """Two processes that make the file at once: the switch to WAL knows no busy timeout."""
-        give_up = time.monotonic() + BUSY_TIMEOUT
-        while True:
-            try:
-                self._db.connect(reuse_if_open=True)
-                return
-            except OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > give_up:
-                    raise DataDirError(
-                        f"{self._db.database} cannot be opened ({error}); make the folder "
-                        "writable, or restore the file from a backup"
-                    ) from None
-                time.sleep(0.02)
-
-    def _migrate(self, path: Path) -> None:
-        try:
-            with self._write():
-                version = self._db.execute_sql("PRAGMA user_version").fetchone()[0]
-                if version > VERSION:
-                    raise DataDirError(
-                        f"{path} was written by a newer robotni (format {version}, this one knows "
-                        f"{VERSION}); upgrade with pip install -U robotni"
-                    )
-                for step in MIGRATIONS[version:]:
-                    for statement in step:
-                        self._db.execute_sql(statement)
-                self._db.execute_sql(f"PRAGMA user_version = {VERSION}")
-        except DatabaseError as error:
-            raise DataDirError(
-                f"{path} cannot be used ({error}); restore it from a backup, or move it away"
-            ) from None
 
     def close(self) -> None:
         """Closes the connection of the calling thread; others close theirs when they end."""
-        if not self._db.is_closed():
-            self._db.close()
-
-    @contextmanager
-    def _write(self) -> Iterator[None]:
-        """One durable transaction; writers of a process queue here, not in SQLite's busy loop."""
-        with self._lock:
-            try:
-                with self._db.atomic("IMMEDIATE"):
-                    yield
-            except OperationalError as error:
-                if "disk is full" in str(error) or "disk I/O error" in str(error):
-                    raise StorageFull(
-                        f"the disk with {self._db.database} is full; make room and try again"
-                    ) from None
-                raise
+        self._db.close()
 
     # submit
 
@@ -160,7 +90,7 @@ class Store:
         Returns the earlier job that has the same idempotency key instead, when there is one;
         raises QueueFull when `max_pending` jobs wait, StorageFull when the disk is full.
         """
-        with self._write():
+        with self._db.write():
             if job.idempotency_key is not None:
                 earlier = self.by_key(job.idempotency_key)
                 if earlier is not None:
@@ -210,12 +140,12 @@ class Store:
 
     def counts(self) -> Dict[str, int]:
         """Number of jobs in each state."""
-        rows = dict(self._db.execute_sql("SELECT status, jobs FROM tally").fetchall())
+        rows = dict(self._db.sql("SELECT status, jobs FROM tally").fetchall())
         return {state: rows[state] for state in STATES}
 
     def attempts_since(self, since: float) -> "tuple[int, int]":
         """(attempts started, of these timed out) since the hour of `since`."""
-        row = self._db.execute_sql(
+        row = self._db.sql(
             "SELECT coalesce(sum(started), 0), coalesce(sum(timed_out), 0) FROM attempt_tally "
             "WHERE hour >= ?",
             (int(since // HOUR),),
@@ -234,12 +164,10 @@ class Store:
 
     # change
 
-    def transition(
-        self, verb: str, job_id: str, run: Optional[int] = None, **columns: Any
-    ) -> bool:
+    def transition(self, verb: str, job_id: str, run: Optional[int] = None, **columns: Any) -> bool:
         """Moves a job by `verb` of TRANSITIONS and sets `columns`; whether it was in a state
         (and, where given, in the run) that allows it. With it, atomically, goes its ticket."""
-        with self._write():
+        with self._db.write():
             return self._move(verb, job_id, run, columns)
 
     def _move(self, verb: str, job_id: str, run: Optional[int], columns: Dict[str, Any]) -> bool:
@@ -264,7 +192,7 @@ class Store:
             "started_at": now,
             "run_at": None,
         }
-        with self._write():
+        with self._db.write():
             if self._expiring(now, self._job.job_id == job_id).first() is not None:
                 return None
             if not self._move("claim", job_id, None, columns):
@@ -274,7 +202,7 @@ class Store:
 
     def release(self, job: Job, now: float) -> bool:
         """Back to pending a run that provably never started, its attempt given back."""
-        with self._write():
+        with self._db.write():
             columns = {"attempt": job.attempt - 1, "started_at": None, "pending_since": now}
             if not self._move("release", job.job_id, job.run, columns):
                 return False
@@ -284,7 +212,7 @@ class Store:
     def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
         """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
         and the count of attempts that timed out."""
-        with self._write():
+        with self._db.write():
             current = self.get(job.job_id)
             if current is None or current.cancel_requested_at != job.cancel_requested_at:
                 return False
@@ -297,12 +225,10 @@ class Store:
     def due(self, now: float) -> int:
         """Makes pending what is scheduled for now or earlier; how many."""
         job = self._job
-        query = job.select(job.job_id, job.run_at).where(
-            job.status == SCHEDULED, job.run_at <= now
-        )
+        query = job.select(job.job_id, job.run_at).where(job.status == SCHEDULED, job.run_at <= now)
         if not query.limit(1).tuples().first():
             return 0
-        with self._write():
+        with self._db.write():
             rows = list(query.order_by(job.run_at).limit(1000).tuples())
             return sum(self._move("due", i, None, {"pending_since": at}) for i, at in rows)
 
@@ -326,16 +252,18 @@ class Store:
         """Cancels everything that waits; how many were in each state."""
         job = self._job
         counts = {SCHEDULED: 0, PENDING: 0}
-        with self._write():
-            rows = list(job.select(job.job_id, job.status).where(job.status.in_(list(WAITING))).tuples())
+        with self._db.write():
+            rows = list(
+                job.select(job.job_id, job.status).where(job.status.in_(list(WAITING))).tuples()
+            )
             for job_id, status in rows:
                 counts[status] += self._move("cancel", job_id, None, {"finished_at": now})
         return counts
 
     def _count_attempt(self, at: float, started: int = 0, timed_out: int = 0) -> None:
         hour = int(at // HOUR)
-        self._db.execute_sql("INSERT OR IGNORE INTO attempt_tally (hour) VALUES (?)", (hour,))
-        self._db.execute_sql(
+        self._db.sql("INSERT OR IGNORE INTO attempt_tally (hour) VALUES (?)", (hour,))
+        self._db.sql(
             "UPDATE attempt_tally SET started = started + ?, timed_out = timed_out + ? "
             "WHERE hour = ?",
             (started, timed_out, hour),
@@ -350,7 +278,7 @@ class Store:
         query = query.order_by(task.priority.desc(), task.id).limit(1).tuples()
         if query.first() is None:
             return None
-        with self._write():
+        with self._db.write():
             row = query.clone().first()
             if row is None:
                 return None
@@ -358,7 +286,7 @@ class Store:
             return bytes(row[1])
 
     def add_ticket(self, job_id: str) -> None:
-        with self._write():
+        with self._db.write():
             self._add_ticket(job_id)
 
     def _add_ticket(self, job_id: str) -> None:
@@ -368,7 +296,7 @@ class Store:
     def mend_tickets(self) -> int:
         """Writes a ticket for each pending job that has none; how many."""
         job, task = self._job, self._task
-        with self._write():
+        with self._db.write():
             rows = task.select(task.data).where(task.queue == QUEUE).tuples()
             ticketed = {self._tickets.decode(bytes(data)) for (data,) in rows}
             pending = job.select(job.job_id).where(job.status == PENDING).order_by(job.job_id)
@@ -381,14 +309,14 @@ class Store:
 
     def is_clean(self, day: str) -> bool:
         """Whether the clean-up of local date `day` has been taken on."""
-        row = self._db.execute_sql("SELECT 1 FROM clean_day WHERE day = ?", (day,)).fetchone()
+        row = self._db.sql("SELECT 1 FROM clean_day WHERE day = ?", (day,)).fetchone()
         return row is not None
 
     def claim_day(self, day: str) -> bool:
         """Whether the caller is the one who cleans up for local date `day`."""
-        with self._write():
-            cursor = self._db.execute_sql("INSERT OR IGNORE INTO clean_day VALUES (?)", (day,))
-            self._db.execute_sql(
+        with self._db.write():
+            cursor = self._db.sql("INSERT OR IGNORE INTO clean_day VALUES (?)", (day,))
+            self._db.sql(
                 "DELETE FROM clean_day WHERE day NOT IN "
                 "(SELECT day FROM clean_day ORDER BY day DESC LIMIT 400)"
             )
@@ -405,19 +333,11 @@ class Store:
     def delete(self, job_ids: Iterable[str], moment: float) -> None:
         """Deletes terminal jobs, and the counts of attempts from before `moment`."""
         job = self._job
-        with self._write():
+        with self._db.write():
             job.delete().where(
                 job.job_id.in_(list(job_ids)), job.status.in_(list(TERMINAL))
             ).execute()
-            self._db.execute_sql(
-                "DELETE FROM attempt_tally WHERE hour < ?", (int(moment // HOUR) - 48,)
-            )
-
-
-def _model(db: SqliteDatabase, table: str, fields: Dict[str, Any], key: str) -> Type[Model]:
-    meta = type("Meta", (), {"database": db, "table_name": table, "primary_key": False})
-    model: Type[Model] = type(table.title(), (Model,), {**fields, "Meta": meta})
-    return model
+            self._db.sql("DELETE FROM attempt_tally WHERE hour < ?", (int(moment // HOUR) - 48,))
 
 
 def _starts(column: Any, prefix: str) -> Any:

@@ -18,10 +18,11 @@ from huey.signals import SIGNAL_EXPIRED
 from huey.storage import SqliteStorage
 
 from robotni.consumer import Consumer
+from robotni.database import BUSY_TIMEOUT
 from robotni.datadir import DataDir, hold_bell, ring
 from robotni.runner import Runner
 from robotni.settings import Settings
-from robotni.store import BUSY_TIMEOUT, QUEUE, Store, Tickets
+from robotni.store import QUEUE, Store, Tickets
 from robotni.upkeep import Upkeep
 
 RUN_JOB = "robotni.tickets.run_job"

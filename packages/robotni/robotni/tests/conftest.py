@@ -14,6 +14,7 @@ from robotni.store import Store
 from robotni.tests.processes import Server, end_all, make_venv
 from robotni.tickets import JobTickets
 from robotni.upkeep import Upkeep
+from robotni.wiring import allow_long_integers
 
 
 class Clock:
@@ -30,6 +31,7 @@ class House:
     """Engine and worker parts over one data directory, without any server around them."""
 
     def __init__(self, project: Path, **settings: Any) -> None:
+        allow_long_integers()
         self.project = project
         self.clock = Clock()
         self.settings = Settings(project_folder=project, **settings)

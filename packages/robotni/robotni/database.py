@@ -1,0 +1,95 @@
+"""The database file: how it is opened, brought up to date and written to; under `store.py`.
+
+It promises durable transactions (`synchronous=FULL`, set explicitly: NORMAL loses acknowledged
+jobs in a power cut), begun IMMEDIATE, since a deferred one fails with "database is locked" in
+spite of the busy timeout. Each thread has a connection of its own for reading; the writers of a
+process queue at one lock, not in SQLite's busy loop.
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, Sequence, Type
+
+from peewee import DatabaseError, Model, OperationalError, SqliteDatabase
+
+from robotni.errors import DataDirError, StorageFull
+from robotni.schema import MIGRATIONS, VERSION
+
+BUSY_TIMEOUT = 60
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -8000}
+
+
+class Database:
+    """One database file, usable from every thread of a process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._db = SqliteDatabase(str(path), pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT)
+        self._connect()
+        self._migrate()
+
+    def model(self, table: str, fields: Dict[str, Any]) -> Type[Model]:
+        """A peewee model of a table that a migration has made."""
+        meta = {"database": self._db, "table_name": table, "primary_key": False}
+        attributes = {**fields, "Meta": type("Meta", (), meta)}
+        model: Type[Model] = type(table.title(), (Model,), attributes)
+        return model
+
+    def sql(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """The cursor of a statement for which a model would be too much."""
+        return self._db.execute_sql(statement, values)
+
+    def close(self) -> None:
+        """Closes the connection of the calling thread; others close theirs when they end."""
+        if not self._db.is_closed():
+            self._db.close()
+
+    def _connect(self) -> None:
+        """Two processes that make the file at once: the switch to WAL knows no busy timeout."""
+        give_up = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                self._db.connect(reuse_if_open=True)
+                return
+            except OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise DataDirError(
+                        f"{self._path} cannot be opened ({error}); make the folder "
+                        "writable, or restore the file from a backup"
+                    ) from None
+                time.sleep(0.02)
+
+    def _migrate(self) -> None:
+        try:
+            with self.write():
+                version = self._db.execute_sql("PRAGMA user_version").fetchone()[0]
+                if version > VERSION:
+                    raise DataDirError(
+                        f"{self._path} was written by a newer robotni (format {version}, this one knows "
+                        f"{VERSION}); upgrade with pip install -U robotni"
+                    )
+                for step in MIGRATIONS[version:]:
+                    for statement in step:
+                        self._db.execute_sql(statement)
+                self._db.execute_sql(f"PRAGMA user_version = {VERSION}")
+        except DatabaseError as error:
+            raise DataDirError(
+                f"{self._path} cannot be used ({error}); restore it from a backup, or move it away"
+            ) from None
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One durable transaction; StorageFull when the disk has no room for it."""
+        with self._lock:
+            try:
+                with self._db.atomic("IMMEDIATE"):
+                    yield
+            except OperationalError as error:
+                if "disk is full" in str(error) or "disk I/O error" in str(error):
+                    raise StorageFull(
+                        f"the disk with {self._path} is full; make room and try again"
+                    ) from None
+                raise

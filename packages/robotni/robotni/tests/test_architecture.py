@@ -1,0 +1,162 @@
+"""The house rules that a diff cannot show: imports go strictly down, each technology has one owner."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, Set
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1]
+ENTRIES = PACKAGE.parent / "robotni_huey"
+
+# From the top down. A module imports only from rows below its own; siblings never meet.
+ROWS = (
+    {"__main__"},
+    {"cli"},
+    {"wiring", "serving", "demo"},
+    {"tickets", "api"},
+    {"consumer", "routes_queue", "client"},
+    {"routes_worker", "pages"},
+    {"conditional"},
+    {"problems", "guard"},
+    {"upkeep", "starter"},
+    {"engine", "runner"},
+    {"environment", "workers"},
+    {"preflight"},
+    {"store", "slots"},
+    {"database", "rundir"},
+    {"datadir", "schema", "shim", "events"},
+    {"job", "request", "settings"},
+    {"errors"},
+    {"__init__"},
+)
+OWNERS = {
+    "peewee": {"database", "store"},
+    "playhouse": set(),
+    "sqlite3": set(),
+    "subprocess": {"slots", "shim", "starter", "demo"},
+    "signal": {"slots", "shim", "consumer", "demo", "job"},
+    "fastapi": {"api", "problems", "routes_worker", "routes_queue", "pages"},
+    "starlette": {"api", "problems", "conditional", "routes_worker", "pages"},
+    "uvicorn": {"serving"},
+    "huey": {"tickets", "consumer"},
+    "click": {"cli", "demo"},
+    "httpx": {"client"},
+    "fcntl": {"datadir"},
+    "psutil": {"datadir", "guard"},
+    "jsonschema": {"workers"},
+}
+
+
+def modules() -> Dict[str, Path]:
+    found = {path.stem: path for path in PACKAGE.glob("*.py")}
+    found["workers"] = PACKAGE / "workers" / "__init__.py"
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names imported anywhere in a file, less those for type checkers only."""
+    for node in _live_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "robotni":
+            yield from (f"robotni.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def _live_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.dump(child.test).find("TYPE_CHECKING") >= 0:
+            continue
+        yield child
+        yield from _live_nodes(child)
+
+
+def row_of(module: str) -> int:
+    return next(number for number, row in enumerate(ROWS) if module in row)
+
+
+def test_every_module_has_its_row() -> None:
+    placed = {name for row in ROWS for name in row}
+    assert placed == set(modules())
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_go_strictly_down(module: str) -> None:
+    known = set(modules())
+    for name in imports(modules()[module]):
+        if name.startswith("robotni."):
+            imported = name.split(".")[1]
+            if imported in known:
+                assert row_of(imported) > row_of(module), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("technology", sorted(OWNERS))
+def test_each_technology_has_its_owners(technology: str) -> None:
+    users: Set[str] = {
+        module
+        for module, path in modules().items()
+        if any(name.split(".")[0] == technology for name in imports(path))
+    }
+    assert users == OWNERS[technology]
+
+
+def test_the_shim_needs_the_standard_library_only() -> None:
+    allowed = set(getattr(sys, "stdlib_module_names", ())) or {
+        "array", "ctypes", "errno", "json", "os", "resource", "select", "signal", "socket",
+        "struct", "subprocess", "sys", "time",
+    }  # fmt: skip
+    assert {name.split(".")[0] for name in imports(PACKAGE / "shim.py")} <= allowed
+
+
+def test_no_module_is_named_like_one_of_the_standard_library() -> None:
+    stdlib = set(getattr(sys, "stdlib_module_names", ())) or set(sys.builtin_module_names)
+    assert not (set(modules()) - {"__init__", "__main__"}) & stdlib
+
+
+def test_states_are_spelled_out_in_job_only() -> None:
+    # The API's own schema and the command line's sentence for a person may name a state.
+    spelled = re.compile(r"[\"'](scheduled|pending|running|completed|failed|cancelled)[\"']")
+    allowed = {"job", "cli", "client", "demo", "routes_queue", "routes_worker"}
+    guilty = {m for m, path in modules().items() if spelled.search(path.read_text())}
+    assert guilty <= allowed, guilty - allowed
+
+
+def test_one_update_of_the_status_in_the_code_base() -> None:
+    text = "".join(path.read_text() for path in modules().values())
+    assert len(re.findall(r"\.update\(status=", text)) == 1
+    assert not re.search(r"UPDATE job", text)
+
+
+def test_module_level_instances_live_in_the_entries_only() -> None:
+    made: List[str] = []
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                call = ast.unparse(node.value.func) if sys.version_info >= (3, 9) else ""
+                if call in ("Settings", "Store", "Engine", "Runner", "FastAPI", "RobotniHuey"):
+                    made.append(module)
+    assert made == []
+    assert "app = build_app()" in (ENTRIES / "main.py").read_text()
+    assert "huey = build_huey()" in (ENTRIES / "huey_app.py").read_text()
+
+
+def test_two_broad_excepts_and_no_more() -> None:
+    # A run must always settle; one row of the sweep must not stop the others. The third keeps
+    # the watch over the worker alive in the web process.
+    broad = {
+        module
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException"))
+    }
+    assert broad <= {"runner", "upkeep", "starter"}
+
+
+def test_the_environment_is_read_in_the_entries_only() -> None:
+    readers = {m for m, p in modules().items() if re.search(r"os\.environ|getenv", p.read_text())}
+    assert readers <= {"wiring", "cli", "demo"}

@@ -1,0 +1,348 @@
+"""The verbs of a client, on a real store: what is stored, what is refused, what is seen."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+import pytest
+
+from robotni.errors import Conflict, InvalidRequest, NotFound, QueueFull
+from robotni.job import ExitFacts, Job, new_job_id
+from robotni.request import JobRequest
+from robotni.store import Filters
+from robotni.tests.conftest import House
+
+HELLO: Dict[str, Any] = {"script": "hello.py", "venv": ".venv"}
+
+
+def submit(house: House, **fields: Any) -> Job:
+    return house.engine.submit(JobRequest.model_validate({**HELLO, **fields})).job
+
+
+def claimed(house: House, **fields: Any) -> Job:
+    job = house.runner.claim(submit(house, **fields).job_id)
+    assert job is not None
+    return job
+
+
+def test_a_submitted_job_is_stored_with_its_ticket_and_the_bell_is_rung(house: House) -> None:
+    job = submit(house)
+    assert house.store.get(job.job_id) == job
+    ticket = house.store.take_ticket()
+    assert ticket is not None
+    assert job.job_id.encode() in ticket
+    assert house.rings == 1
+
+
+def test_relative_paths_are_taken_from_the_project_folder(house: House) -> None:
+    job = submit(house)
+    assert job.script == str(house.project / "hello.py")
+    assert job.venv == str(house.project / ".venv")
+    assert job.cwd == str(house.project)
+
+
+def test_a_delayed_job_has_no_ticket_until_it_is_due(house: House) -> None:
+    job = submit(house, delay=60)
+    assert job.status == "scheduled"
+    assert house.store.take_ticket() is None
+    house.clock.now += 59.9
+    house.upkeep.due()
+    assert house.store.take_ticket() is None
+    house.clock.now += 0.2
+    house.upkeep.due()
+    house.upkeep.due()
+    assert house.store.take_ticket() is not None
+    assert house.store.take_ticket() is None
+    assert house.engine.get(job.job_id).status == "pending"
+
+
+def test_a_run_at_in_the_past_is_due_at_once(house: House) -> None:
+    assert submit(house, runAt="2026-01-01T00:00:00Z").status == "pending"
+
+
+def test_a_job_that_waited_too_long_expires_instead_of_starting(house: House) -> None:
+    job = submit(house, expires=60)
+    house.clock.now += 61
+    assert house.runner.claim(job.job_id) is None
+    job = house.engine.get(job.job_id)
+    assert job.error is not None
+    assert (job.status, job.error.code, job.attempt) == ("failed", "expired", 0)
+    assert job.finished_at == house.clock.now
+
+
+def test_the_sweep_expires_what_nobody_claims(house: House) -> None:
+    job = submit(house, expires=60)
+    house.clock.now += 61
+    house.upkeep.sweep()
+    assert house.engine.get(job.job_id).status == "failed"
+
+
+def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]) -> None:
+    house = make_house(max_pending=2)
+    submit(house)
+    submit(house, delay=60)
+    with pytest.raises(QueueFull):
+        submit(house)
+    assert sum(house.engine.counts().values()) == 2
+
+
+def test_the_same_key_and_body_give_the_first_job(house: House) -> None:
+    request = JobRequest.model_validate(HELLO)
+    first = house.engine.submit(request, "key", "digest")
+    second = house.engine.submit(request, "key", "digest")
+    assert (first.replayed, second.replayed) == (False, True)
+    assert first.job.job_id == second.job.job_id
+    with pytest.raises(InvalidRequest, match="another body"):
+        house.engine.submit(request, "key", "other digest")
+    assert sum(house.engine.counts().values()) == 1
+
+
+@pytest.mark.parametrize("delay", [None, 60])
+def test_what_waits_is_cancelled_at_once(house: House, delay: Any) -> None:
+    job = house.engine.cancel(submit(house, delay=delay).job_id)
+    assert (job.status, job.finished_at, job.output) == ("cancelled", house.clock.now, "")
+    assert house.engine.cancel(job.job_id).status == "cancelled"
+    assert house.runner.claim(job.job_id) is None
+
+
+def test_what_runs_is_asked_to_end(house: House) -> None:
+    job = claimed(house)
+    asked = house.engine.cancel(job.job_id)
+    assert (asked.status, asked.cancel_requested_at) == ("running", house.clock.now)
+    assert (house.datadir.jobs / job.job_id / "1" / "cancel").exists()
+    house.clock.now += 5
+    assert house.engine.cancel(job.job_id).cancel_requested_at == asked.cancel_requested_at
+
+
+def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: House) -> None:
+    job = claimed(house)
+    house.engine.cancel(job.job_id)
+    house.runner.settle(job, ExitFacts(exit_code=0))
+    assert house.engine.get(job.job_id).status == "completed"
+    with pytest.raises(Conflict, match="completed already"):
+        house.engine.cancel(job.job_id)
+
+
+def test_a_cancelled_job_is_not_tried_again(house: House) -> None:
+    job = claimed(house, retries=3)
+    house.engine.cancel(job.job_id)
+    house.runner.settle(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
+    assert house.engine.get(job.job_id).status == "cancelled"
+
+
+def test_a_late_worker_cannot_overwrite_a_settled_job(house: House) -> None:
+    job = claimed(house)
+    house.runner.settle(job, ExitFacts(exit_code=0))
+    house.runner.settle(job, ExitFacts(lost=True))
+    assert house.engine.get(job.job_id).status == "completed"
+
+
+def test_a_late_worker_cannot_settle_the_next_run(house: House) -> None:
+    first = claimed(house, retries=1)
+    house.runner.settle(first, ExitFacts(exit_code=1))
+    second = house.runner.claim(first.job_id)
+    assert second is not None
+    house.runner.settle(first, ExitFacts(exit_code=0))
+    job = house.engine.get(first.job_id)
+    assert (job.status, job.attempt, len(job.attempts)) == ("running", 2, 2)
+
+
+def test_retries_wait_twice_as_long_each_time(house: House) -> None:
+    job = claimed(house, retries=3, retryDelay=10)
+    waits = []
+    for _ in range(3):
+        house.runner.settle(job, ExitFacts(exit_code=1))
+        waiting = house.engine.get(job.job_id)
+        assert (waiting.status, waiting.error, waiting.started_at) == ("scheduled", None, None)
+        assert waiting.run_at is not None
+        waits.append(waiting.run_at - house.clock.now)
+        house.clock.now = waiting.run_at
+        house.upkeep.due()
+        again = house.runner.claim(job.job_id)
+        assert again is not None
+        job = again
+    assert waits == [10, 20, 40]
+    house.runner.settle(job, ExitFacts(exit_code=1))
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, ended.attempt) == ("failed", 4)
+    assert [a.attempt for a in ended.attempts] == [1, 2, 3, 4]
+
+
+def test_a_run_that_never_started_gives_its_attempt_back(house: House) -> None:
+    job = claimed(house)
+    house.runner.release(job, "a test")
+    again = house.runner.claim(job.job_id)
+    assert again is not None
+    assert (again.attempt, again.run) == (1, 2)
+
+
+def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
+    job = claimed(house, args=["a"], env={"X": "1"}, timeout=7, project="p", stdin="s")
+    with pytest.raises(Conflict):
+        house.engine.retry(job.job_id)
+    house.runner.settle(job, ExitFacts(exit_code=1))
+    again = house.engine.retry(job.job_id)
+    assert again.retry_of == job.job_id
+    for name in ("script", "venv", "args", "env", "timeout", "project", "stdin"):
+        assert getattr(again, name) == getattr(job, name)
+    assert (again.status, again.attempt) == ("pending", 0)
+
+
+def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
+    running, ended = claimed(house), claimed(house)
+    house.runner.settle(ended, ExitFacts(exit_code=0))
+    for delay in (None, None, 60):
+        submit(house, delay=delay)
+    assert house.engine.flush() == {"pending": 2, "scheduled": 1}
+    assert house.engine.get(running.job_id).status == "running"
+    assert house.engine.get(ended.job_id).status == "completed"
+    assert house.engine.counts()["cancelled"] == 3
+
+
+def test_what_has_started_cannot_be_revoked(house: House) -> None:
+    waiting, running = submit(house), claimed(house)
+    assert house.engine.revoke(waiting.job_id).status == "cancelled"
+    assert house.engine.revoke(waiting.job_id).status == "cancelled"
+    with pytest.raises(Conflict, match="running"):
+        house.engine.revoke(running.job_id)
+
+
+@pytest.mark.parametrize("job_id", [new_job_id(0), "", "../x", "x" * 5000])
+def test_an_unknown_id_is_not_found_by_any_verb(house: House, job_id: str) -> None:
+    for verb in (house.engine.get, house.engine.cancel, house.engine.retry, house.engine.revoke,
+                 house.engine.output):  # fmt: skip
+        with pytest.raises(NotFound):
+            verb(job_id)
+
+
+def test_pages_have_no_gap_and_no_double(house: House) -> None:
+    ids = []
+    for _ in range(7):
+        house.clock.now += 0.001
+        ids.append(submit(house).job_id)
+    seen, cursor = [], None
+    while True:
+        jobs, cursor = house.engine.list(Filters(), cursor, 3)
+        seen += [job.job_id for job in jobs]
+        if cursor is None:
+            break
+    assert seen == ids[::-1]
+
+
+def test_filters_narrow_a_list(house: House) -> None:
+    (house.project / "other.py").touch()
+    hello, other = submit(house, project="a"), submit(house, script="other.py")
+    added = house.engine.submit(JobRequest(type="add", params={"x": 1, "y": 2})).job
+
+    def ids(**filters: Any) -> "set[str]":
+        return {job.job_id for job in house.engine.list(Filters(**filters), None, 50)[0]}
+
+    assert ids(project="a") == {hello.job_id}
+    assert ids(q="hel") == {hello.job_id}
+    assert ids(q="other.py") == {other.job_id}
+    assert ids(q=added.job_id[:30]) >= {added.job_id}
+    assert ids(q="%") == ids(q="*") == ids(q="nothing") == set()
+    assert ids(type="add") == {added.job_id}
+    assert ids(status=["pending", "running"]) == {hello.job_id, other.job_id, added.job_id}
+    assert ids(status=["failed"]) == set()
+
+
+def test_a_running_job_shows_its_output_size_and_progress(house: House) -> None:
+    job = claimed(house)
+    folder = house.datadir.jobs / job.job_id / "1"
+    folder.mkdir(parents=True)
+    (folder / "output").write_text("12345")
+    (folder / "progress").write_text("10 begun\n40.5 half way\nnonsense\n")
+    seen = house.engine.get(job.job_id)
+    assert (seen.output, seen.output_bytes) == (None, 5)
+    assert seen.progress is not None
+    assert (seen.progress.percent, seen.progress.message) == (40.5, "half way")
+
+
+def test_the_output_of_an_ended_job_is_its_last_64_kib(house: House) -> None:
+    job = claimed(house)
+    folder = house.datadir.jobs / job.job_id / "1"
+    folder.mkdir(parents=True)
+    (folder / "output").write_bytes(b"x" * 100_000 + b"\xff end")
+    house.runner.settle(job, ExitFacts(exit_code=0))
+    seen = house.engine.get(job.job_id)
+    assert seen.output is not None
+    assert seen.output.endswith("x\N{REPLACEMENT CHARACTER} end")
+    assert len(seen.output.encode()) <= 64 * 1024 + 2
+    assert seen.output_truncated
+
+
+def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
+    assert house.engine.status()["slo"]["completedWithinTimeout"] is None
+    for facts in (ExitFacts(exit_code=0), ExitFacts(exit_code=1), ExitFacts(stopped_by="timeout")):
+        house.runner.settle(claimed(house), facts)
+    house.runner.release(claimed(house), "never started")
+    assert house.engine.status()["slo"]["completedWithinTimeout"] == pytest.approx(2 / 3)
+    house.clock.now += 2 * 86400
+    assert house.engine.status()["slo"]["completedWithinTimeout"] is None
+
+
+def test_a_worker_is_needed_for_work_for_orphans_and_at_midnight(house: House) -> None:
+    assert house.engine.needs_worker()  # today's clean-up
+    house.upkeep.clean()
+    assert not house.engine.needs_worker()
+    job = submit(house, delay=10)
+    assert not house.engine.needs_worker()
+    house.clock.now += 11
+    assert house.engine.needs_worker()
+    house.engine.cancel(job.job_id)
+    assert not house.engine.needs_worker()
+    claimed(house)
+    assert house.engine.needs_worker()
+
+
+def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
+    make_house: Callable[..., House],
+) -> None:
+    house = make_house(retention_days=30)
+    old = claimed(house)
+    (house.datadir.jobs / old.job_id / "1").mkdir(parents=True)
+    house.runner.settle(old, ExitFacts(exit_code=0))
+    waiting = submit(house)
+    house.clock.now += 29 * 86400
+    house.upkeep.clean()
+    assert house.engine.get(old.job_id)
+    house.clock.now += 2 * 86400
+    house.upkeep.clean()
+    with pytest.raises(NotFound):
+        house.engine.get(old.job_id)
+    assert not (house.datadir.jobs / old.job_id).exists()
+    assert house.engine.get(waiting.job_id).status == "pending"
+
+
+def test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back(house: House) -> None:
+    days = []
+    for jump in (0, 3600, 86400, -7200, 86400 * 3, -86400 * 3, 1):
+        house.clock.now += jump
+        before = house.store._db.sql("SELECT count(*) FROM clean_day").fetchone()[0]
+        house.upkeep.clean()
+        days.append(house.store._db.sql("SELECT count(*) FROM clean_day").fetchone()[0] - before)
+    assert days == [1, 0, 1, 0, 1, 0, 0]
+
+
+def test_lost_tickets_are_written_anew_and_no_more(house: House) -> None:
+    jobs = [submit(house) for _ in range(3)]
+    house.store.take_ticket()
+    house.store.take_ticket()
+    house.engine.cancel(jobs[2].job_id)  # its ticket stays, and does no harm
+    assert house.store.mend_tickets() == 2
+    assert house.store.mend_tickets() == 0
+
+
+def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
+    assert house.store._db.sql("PRAGMA synchronous").fetchone() == (2,)
+    assert house.store._db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_database_of_a_newer_robotni_is_refused(house: House, tmp_path: Path) -> None:
+    from robotni.errors import DataDirError
+    from robotni.store import Store
+    from robotni.tickets import JobTickets
+
+    house.store._db.sql("PRAGMA user_version = 99")
+    with pytest.raises(DataDirError, match="newer robotni"):
+        Store(house.datadir.database, JobTickets())

@@ -1,0 +1,265 @@
+"""The shim, run by path as a process of its own: output, deadline, cancel, evidence, tree kill."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+import pytest
+
+from robotni.datadir import is_locked
+from robotni.job import new_job_id
+from robotni.rundir import RunDir
+from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot, kill_marked
+from robotni.tests.processes import end_all, eventually, processes_of
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "jobs").mkdir()
+    yield tmp_path / "jobs"
+    end_all(tmp_path)
+
+
+@pytest.fixture
+def leave() -> Iterator[Leave]:
+    leave = Leave()
+    yield leave
+    leave.close()
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Slot]:
+    slot = Slot(tmp_path / "log")
+    yield slot
+    slot.close()
+    slot.reap()
+    assert (tmp_path / "log").read_text() == ""
+
+
+class Launcher:
+    """Writes a script, runs it through a slot and tells how it ended."""
+
+    def __init__(self, jobs: Path, slot: Slot, leave: Leave) -> None:
+        self.jobs, self.slot, self.leave = jobs, slot, leave
+        self.rundir: RunDir = self._next()
+
+    def _next(self) -> RunDir:
+        return RunDir(self.jobs, new_job_id(time.time()), 1)
+
+    def start(self, script: str, **changes: Any) -> RunDir:
+        self.rundir = self._next().create()
+        path = self.rundir.path / "script.py"
+        path.write_text(script)
+        order: Dict[str, Any] = {
+            "folder": str(self.rundir.path),
+            "jobs": str(self.jobs),
+            "argv": [os.path.realpath("/proc/self/exe"), "-S", str(path)],
+            "cwd": str(self.rundir.path),
+            "env": {"PYTHONUNBUFFERED": "1", "FOLDER": str(self.rundir.path)},
+            "stdin": None,
+            "timeout": 20,
+            "grace": 1,
+            "maxOutput": 1 << 20,
+            **changes,
+        }
+        assert self.slot.launch(self.rundir, order)
+        return self.rundir
+
+    def run(self, script: str, **changes: Any) -> Dict[str, Any]:
+        self.start(script, **changes)
+        return self.end()
+
+    def end(self) -> Dict[str, Any]:
+        assert self.slot.wait(self.leave.fd) == ENDED
+        facts: Optional[Dict[str, Any]] = self.rundir.exit()
+        assert facts is not None
+        return facts
+
+    def output(self) -> str:
+        return self.rundir.output.read_text() if self.rundir.output.exists() else ""
+
+    def survivors(self) -> "list[Any]":
+        return processes_of(self.rundir.path)
+
+
+@pytest.fixture
+def launcher(jobs: Path, slot: Slot, leave: Leave) -> Launcher:
+    return Launcher(jobs, slot, leave)
+
+
+def test_output_exit_code_and_evidence_of_a_run(launcher: Launcher) -> None:
+    facts = launcher.run("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)")
+    assert (facts["exitCode"], facts["signal"], facts["stoppedBy"]) == (3, None, None)
+    assert launcher.output() == "out\nerr\n"
+    assert facts["outputBytes"] == 8
+    assert not facts["outputTruncated"]
+    assert launcher.rundir.started() is not None
+    assert not is_locked(launcher.rundir.lock)
+
+
+def test_a_shim_runs_one_script_after_another(launcher: Launcher) -> None:
+    for number in range(5):
+        launcher.run(f"print({number})")
+        assert launcher.output() == f"{number}\n"
+
+
+def test_a_signal_is_told_by_its_number(launcher: Launcher) -> None:
+    facts = launcher.run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (facts["exitCode"], facts["signal"]) == (None, signal.SIGSEGV)
+
+
+def test_the_deadline_ends_a_script_that_obeys(launcher: Launcher) -> None:
+    facts = launcher.run("import time; time.sleep(60)", timeout=0.3)
+    assert (facts["stoppedBy"], facts["signal"]) == ("timeout", signal.SIGTERM)
+
+
+def test_the_deadline_ends_a_script_that_ignores_sigterm(launcher: Launcher) -> None:
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    facts = launcher.run(script, timeout=0.5, grace=0.2)
+    assert (facts["stoppedBy"], facts["signal"]) == ("timeout", signal.SIGKILL)
+
+
+def test_a_script_may_use_its_grace(launcher: Launcher) -> None:
+    script = """
+import signal, sys, time
+signal.signal(15, lambda *_: (print("tidy"), sys.exit(0)))
+print("ready")
+time.sleep(60)
+"""
+    launcher.start(script)
+    eventually(lambda: "ready" in launcher.output())
+    launcher.rundir.request_cancel()
+    facts = launcher.end()
+    assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", 0)
+    assert launcher.output() == "ready\ntidy\n"
+
+
+def test_a_cancel_before_the_start_runs_nothing(launcher: Launcher, jobs: Path) -> None:
+    launcher._next = lambda: launcher.rundir  # type: ignore[method-assign]
+    launcher.rundir.request_cancel()
+    facts = launcher.run("print('never')")
+    assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", None)
+    assert launcher.output() == ""
+
+
+def test_what_cannot_be_spawned_says_why(launcher: Launcher) -> None:
+    facts = launcher.run("", argv=["/nowhere/python"])
+    assert "No such file" in facts["spawnError"]
+
+
+def test_stdin_is_empty_or_what_was_given(launcher: Launcher) -> None:
+    launcher.run("import sys; print(repr(sys.stdin.read()))")
+    assert launcher.output() == "''\n"
+    launcher.run("import sys; print(sys.stdin.read())", stdin="grüße" * 100_000)
+    assert launcher.output() == "grüße" * 100_000 + "\n"
+
+
+def test_a_flood_of_output_is_counted_and_dropped_at_the_cap(launcher: Launcher) -> None:
+    script = "import os\nfor _ in range(2000): os.write(1, b'x' * 65536)"
+    facts = launcher.run(script, maxOutput=100_000)
+    assert facts["outputBytes"] == 2000 * 65536
+    assert facts["outputTruncated"]
+    assert launcher.rundir.output_size() == 100_000
+
+
+# Ways to leave a process behind; each keeps a file named by $FOLDER in its command line.
+ESCAPES = {
+    "a plain child": "spawn()",
+    "a group of its own": "spawn(preexec_fn=os.setpgrp)",
+    "a session of its own": "spawn(start_new_session=True)",
+    "a double fork": "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        spawn()\n"
+    "    os._exit(0)\nos.wait()",
+    "a cleaned environment": "if os.fork() == 0:\n    os.setsid()\n    spawn(env={})\n    os._exit(0)\n"
+    "os.wait()",
+    "one that holds the output": "spawn(start_new_session=True, stdout=None)",
+    "one that ignores SIGTERM": "spawn('import signal; signal.signal(15, signal.SIG_IGN);')",
+}
+ESCAPE_KIT = """
+import os, subprocess, sys, time
+def spawn(before="", **options):
+    options = {"stdout": subprocess.DEVNULL, **options}
+    code = before + "import time; time.sleep(300)"
+    subprocess.Popen([sys.executable, "-S", "-c", code, os.environ["FOLDER"]], **options)
+"""
+FORK_BOMB = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    while True:
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.002)
+"""
+
+
+@pytest.mark.parametrize("escape", sorted(ESCAPES))
+@pytest.mark.parametrize("ending", ["normal end", "crash", "timeout", "cancel"])
+def test_nothing_is_left_of_a_finished_run(launcher: Launcher, escape: str, ending: str) -> None:
+    tail = {"normal end": "", "crash": "os.abort()"}.get(ending, "time.sleep(300)")
+    script = f"{ESCAPE_KIT}\n{ESCAPES[escape]}\ntime.sleep(0.1)\nprint('ready')\n{tail}"
+    launcher.start(script, timeout=0.8 if ending == "timeout" else 60, grace=0.3)
+    if ending == "cancel":
+        eventually(lambda: "ready" in launcher.output())
+        assert launcher.survivors()
+        launcher.rundir.request_cancel()
+    launcher.end()
+    assert launcher.survivors() == []
+
+
+def test_a_tree_that_forks_anew_every_2_ms_is_ended(launcher: Launcher) -> None:
+    launcher.run(FORK_BOMB)
+    assert launcher.survivors() == []
+
+
+def test_a_run_goes_on_when_the_worker_is_gone(launcher: Launcher) -> None:
+    launcher.start("import time; print('a'); time.sleep(0.5); print('b')")
+    eventually(lambda: launcher.output() == "a\n")
+    launcher.slot.close()
+    assert is_locked(launcher.rundir.lock)
+    eventually(lambda: not is_locked(launcher.rundir.lock))
+    facts = launcher.rundir.exit()
+    assert facts is not None
+    assert facts["exitCode"] == 0
+    assert launcher.output() == "a\nb\n"
+
+
+def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
+    launcher: Launcher,
+) -> None:
+    launcher.start(f"{ESCAPE_KIT}\n{ESCAPES['a cleaned environment']}\nprint('ready')\ntime.sleep(60)")
+    eventually(lambda: "ready" in launcher.output())
+    started = launcher.rundir.started()
+    assert started is not None
+    os.kill(started["shim"], signal.SIGKILL)
+    assert launcher.slot.wait(launcher.leave.fd) == DIED
+    eventually(lambda: not is_locked(launcher.rundir.lock))
+    assert launcher.rundir.exit() is None
+    assert len(launcher.survivors()) >= 2
+    assert kill_marked(started["mark"])
+    eventually(lambda: launcher.survivors() == [], 2)
+
+
+def test_without_evidence_nothing_was_started(launcher: Launcher) -> None:
+    blocked = launcher._next().create()
+    (blocked.path / "exit.tmp").mkdir()  # the shim cannot write its evidence
+    launcher._next = lambda: blocked  # type: ignore[method-assign]
+    launcher.start("print('never')")
+    assert launcher.slot.wait(launcher.leave.fd) == NOT_BEGUN
+    assert blocked.started() is None
+    assert not is_locked(blocked.lock)
+
+
+def test_a_script_sees_no_descriptor_but_its_own_three(launcher: Launcher) -> None:
+    launcher.run("import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:4])")
+    assert json.loads(launcher.output())[:3] == [0, 1, 2]
+    assert len(json.loads(launcher.output())) <= 4  # the fourth is the listing itself
+
+
+def test_files_of_a_script_have_the_umask_of_the_user(launcher: Launcher) -> None:
+    launcher.run("open('made', 'w'); import os; print(oct(os.umask(0)))")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert launcher.output().strip() == oct(mask)

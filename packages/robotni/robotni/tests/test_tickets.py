@@ -1,0 +1,104 @@
+"""Tickets, and what robotni relies on in Huey."""
+
+import json
+import pickle
+import sqlite3
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from huey import SqliteHuey
+from huey.registry import Message
+
+from robotni.job import new_job_id
+from robotni.tests.conftest import House
+from robotni.tickets import EXPIRES, RUN_JOB, JobTickets, JsonSerializer, RobotniHuey
+
+JOB_ID = new_job_id(1_790_000_000.0)
+
+
+def huey_of(house: House) -> RobotniHuey:
+    return RobotniHuey(house.settings, house.store, house.datadir, house.runner, house.upkeep)
+
+
+def columns(path: Path, table: str) -> "list[tuple[str, str, int]]":
+    database = sqlite3.connect(path)
+    rows = database.execute(f"PRAGMA table_info({table})").fetchall()
+    database.close()
+    return [(name, kind.lower(), notnull) for _, name, kind, notnull, _, _ in rows]
+
+
+def test_the_task_table_is_the_one_huey_makes(house: House, tmp_path: Path) -> None:
+    plain = SqliteHuey("plain", filename=str(tmp_path / "plain.db"))
+    plain.storage.close()
+    made_by_huey = columns(tmp_path / "plain.db", "task")
+    assert made_by_huey == columns(house.datadir.database, "task")
+    assert [name for name, _, _ in made_by_huey] == ["id", "queue", "data", "priority"]
+
+
+def test_a_ticket_is_a_task_that_huey_knows(house: House) -> None:
+    huey = huey_of(house)
+    house.store.add_ticket(JOB_ID)
+    task = huey.dequeue()
+    assert (task.id, tuple(task.args)) == (JOB_ID, (JOB_ID,))
+    assert huey._registry.task_to_string(type(task)) == RUN_JOB
+    assert task.expires == EXPIRES
+    assert timedelta(0) < task.expires_resolved - datetime.now() <= timedelta(seconds=EXPIRES)
+
+
+def test_huey_s_own_way_of_enqueueing_makes_the_same_ticket(house: House) -> None:
+    huey = huey_of(house)
+    huey.enqueue(huey._registry.string_to_task(RUN_JOB)((JOB_ID,), {}))
+    ticket = house.store.take_ticket()
+    assert ticket is not None
+    assert JobTickets().decode(ticket) == JOB_ID
+
+
+def test_an_expired_ticket_is_written_anew(house: House) -> None:
+    huey = huey_of(house)
+    house.store.add_ticket(JOB_ID)
+    task = huey.dequeue()
+    task.expires_resolved = datetime.now() - timedelta(seconds=1)
+    huey.execute(task)
+    ticket = house.store.take_ticket()
+    assert ticket is not None
+    assert JobTickets().decode(ticket) == JOB_ID
+
+
+def test_a_periodic_task_cleans_at_midnight(house: House) -> None:
+    huey = huey_of(house)
+    at = {hour: huey.read_periodic(datetime(2026, 11, 22, hour, 0)) for hour in (0, 12)}
+    assert [len(at[0]), len(at[12])] == [1, 0]
+    huey.enqueue(at[0][0])
+    huey.execute(huey.dequeue())
+    assert house.store._db.sql("SELECT count(*) FROM clean_day").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nonsense",
+        b"[1, 2]",
+        b'{"id": 1, "evil": 2}',
+        json.dumps({"name": "os.system", "args": ["touch bomb"]}).encode(),
+        pickle.dumps(Message("1", RUN_JOB)),
+    ],
+)
+def test_what_is_no_ticket_runs_nothing(house: House, data: bytes) -> None:
+    assert JobTickets().decode(data) is None
+    house.store._task.insert(queue="robotni", data=data, priority=0).execute()
+    with pytest.raises(Exception):  # noqa: B017  whichever: the consumer logs it and goes on
+        huey_of(house).dequeue()
+    assert house.store.take_ticket() is None
+
+
+class Bomb:
+    def __reduce__(self) -> "tuple[object, tuple[str]]":
+        return (Path.touch, (Path("bomb"),))
+
+
+def test_a_pickle_bomb_in_the_table_does_not_go_off(house: House) -> None:
+    with pytest.raises(ValueError):
+        JsonSerializer().deserialize(pickle.dumps(Bomb()))
+    assert not Path("bomb").exists()

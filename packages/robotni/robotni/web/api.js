@@ -1,0 +1,96 @@
+// The server: every request the page makes. Paths are relative to the page, so a prefix is kept.
+
+import { askForToken } from "./messages.js";
+
+const WITHIN = 20_000;
+const TOKEN = "robotni-token";
+
+/** The server refused: a problem as RFC 9457 has it. */
+export class Problem extends Error {
+  constructor(status, { detail, errors }) {
+    super(detail);
+    this.status = status;
+    this.errors = errors ?? [];
+  }
+}
+
+/** No answer, or one of a proxy whose server is gone. */
+export class Unreachable extends Error {
+  constructor() {
+    super("server not reachable, trying again");
+  }
+}
+
+/** The server wants a token and the person gave none. */
+export class TokenNeeded extends Error {
+  constructor() {
+    super("a token is needed");
+  }
+}
+
+export async function read(path) {
+  return (await call(path, { cache: "no-cache" })).text();
+}
+
+export async function get(path) {
+  return JSON.parse(await read(path));
+}
+
+/** Posts `body`, a JSON text, or nothing. */
+export async function post(path, body) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  return (await call(path, { method: "POST", headers, body })).json();
+}
+
+export async function remove(path) {
+  return (await call(path, { method: "DELETE" })).json();
+}
+
+/** The bytes from `start` on; none when there are no more. */
+export async function bytesFrom(path, start) {
+  const options = { cache: "no-store", headers: { Range: `bytes=${start}-` } };
+  try {
+    const response = await call(path, options);
+    const bytes = new Uint8Array(await received(response.arrayBuffer()));
+    return response.status === 206 ? bytes : bytes.subarray(start);
+  } catch (error) {
+    if (error.status === 416) return new Uint8Array();
+    throw error;
+  }
+}
+
+async function call(path, options) {
+  for (;;) {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = { ...options.headers };
+    if (token !== null) headers.Authorization = `Bearer ${token}`;
+    const signal = AbortSignal.timeout(WITHIN);
+    const response = await received(fetch(path, { ...options, headers, signal }));
+    if (response.ok) return response;
+    if (response.status !== 401) throw await problemOf(response);
+    if (token === sessionStorage.getItem(TOKEN)) await renewToken(token !== null);
+  }
+}
+
+async function renewToken(refused) {
+  const token = await askForToken(refused);
+  if (token === "") throw new TokenNeeded();
+  sessionStorage.setItem(TOKEN, token);
+}
+
+/** What `promise` gives; a broken connection is Unreachable. */
+async function received(promise) {
+  try {
+    return await promise;
+  } catch {
+    throw new Unreachable();
+  }
+}
+
+async function problemOf(response) {
+  if ([502, 503, 504].includes(response.status)) return new Unreachable();
+  const text = await received(response.text());
+  const isProblem = response.headers.get("Content-Type")?.startsWith("application/problem+json");
+  const plain = { detail: `the server answered ${response.status} ${response.statusText}` };
+  return new Problem(response.status, isProblem ? JSON.parse(text) : plain);
+}

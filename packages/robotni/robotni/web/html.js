@@ -1,0 +1,56 @@
+// Elements out of data that others wrote: text goes in as text only, and nothing in it is hidden.
+
+const HIDDEN =
+  // Controls but tab and newline; controls of the writing direction.
+  /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** `text` with every control that could recolour, reorder or hide it shown as a symbol. */
+export function visible(text) {
+  return String(text).replace(/\r\n?/g, "\n").replace(HIDDEN, symbol);
+}
+
+function symbol(character) {
+  const code = character.codePointAt(0);
+  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+  return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with properties; children are elements or text. */
+export function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children.map((child) => (child instanceof Node ? child : visible(child))));
+  return node;
+}
+
+export function jobLink(jobId, ...children) {
+  return element("a", { href: `#/jobs/${encodeURIComponent(jobId)}` }, ...children);
+}
+
+/** A state with its colour; the word is always there too. */
+export function badge(state) {
+  return element("span", { className: `badge ${state}` }, state);
+}
+
+/** A time in the viewer's zone: of today without the date. The full one is its title. */
+export function moment(iso) {
+  const when = new Date(iso);
+  const today = when.toDateString() === new Date().toDateString();
+  const text = today ? when.toLocaleTimeString() : when.toLocaleString();
+  return element("time", { dateTime: iso, title: `${when.toLocaleString()} (${iso})` }, text);
+}
+
+export function progressBar(progress) {
+  const text = `${+progress.percent.toFixed(1)} % ${progress.message}`.trim();
+  const bar = element("progress", { max: 100, value: progress.percent, ariaLabel: "Progress" });
+  return element("span", { className: "progress" }, bar, element("span", {}, text));
+}
+
+/** `1.5 s`, `2 min 5 s`, `3 h 20 min`. */
+export function duration(seconds) {
+  if (seconds < 60) return `${+seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
