@@ -29,8 +29,8 @@ demo: $(VENV)/.for-use $(DEMO_VENV)/.for-use
 serve: $(VENV)/.for-use
 	$(VENV)/bin/robotni serve
 
-test: $(VENV)/.for-test
-	$(VENV)/bin/python -m pytest $(package) $(ARGS)
+test: $(VENV)/.for-test $(DEMO_VENV)/.for-use
+	EXAMPLES_VENV=$(abspath $(DEMO_VENV)) $(VENV)/bin/python -m pytest $(package) $(ARGS)
 
 lint: $(VENV)/.for-dev
 	$(VENV)/bin/ruff format --check --config $(config) .
@@ -47,8 +47,9 @@ pythons:
 
 clean:
 	rm -rf .venv .venv-* examples/.venv examples/.venv-*
-	rm -rf $(foreach dir,. $(package) $(entries),$(addprefix $(dir)/,build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis))
-	find . -name .robotni -prune -o -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(package)/build $(package)/dist $(entries)/build $(entries)/dist
+	find . -name .robotni -prune -o '(' -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
+		-o -name '*.egg-info' ')' -prune -exec rm -rf {} +
 
 $(VENV)/.for-use: $(VENV)/bin/python $(config) $(entries)/pyproject.toml $(entries)/hatch_build.py
 	@echo 'installing robotni into $(VENV)'

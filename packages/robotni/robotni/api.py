@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Deque, Optional
+from typing import Any, AsyncIterator, Deque, Dict, Optional
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -50,6 +50,15 @@ class Slashes:
         await self.app(scope, receive, send)
 
 
+class Api(FastAPI):
+    """FastAPI whose document holds the schemas that our own descriptions point at."""
+
+    def openapi(self) -> Dict[str, Any]:
+        document = super().openapi()
+        document["components"]["schemas"].update(problems.SCHEMAS)
+        return document
+
+
 def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
     """The application of one data directory. While it runs, a worker is started when needed."""
     durations: Deque[float] = deque(maxlen=1000)
@@ -61,7 +70,7 @@ def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
         starter.stop()
         thread.join(2)
 
-    app = FastAPI(
+    app = Api(
         title="robotni",
         version=__version__,
         description="Runs Python scripts in virtual environments of their own: submit, then poll.",
@@ -85,15 +94,32 @@ def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Range"],
-            expose_headers=["Location", "ETag", "Retry-After", "Link", "Content-Range"],
+            expose_headers=[
+                "Location",
+                "ETag",
+                "Retry-After",
+                "Link",
+                "Content-Range",
+                "Idempotent-Replayed",
+            ],
         )
-    app.add_middleware(Guard, settings=settings, problem=problems.render)
-    app.add_middleware(Stopwatch, durations=durations)
+    # Around all that the framework does, so that the answer to a crash has the guard's headers too.
+    guarded = Guard(app.build_middleware_stack(), settings, problems.render)
+    app.middleware_stack = Stopwatch(guarded, durations)
     return app
 
 
+_HEALTHY = {"content": {"application/json": {"example": {"status": "ok"}}}}
+
+
 def _add_health(app: FastAPI, engine: Engine) -> None:
-    @app.get("/livez", tags=["health"], operation_id="isAlive", summary="The process answers")
+    @app.get(
+        "/livez",
+        tags=["health"],
+        operation_id="isAlive",
+        summary="The process answers",
+        responses={200: _HEALTHY},
+    )
     def livez() -> Any:
         return {"status": "ok"}
 
@@ -102,7 +128,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         tags=["health"],
         operation_id="isReady",
         summary="Store and queue can be used",
-        responses=routes_worker.problems(507),
+        responses={200: _HEALTHY, **problems.described(507)},
     )
     def readyz() -> Any:
         engine.check()

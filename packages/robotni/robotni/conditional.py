@@ -28,7 +28,9 @@ def conditional(
     etag = etag_of(body)
     all_headers = {**(headers or {}), "ETag": etag}
     named = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
-    if "*" in named or any(tag[2:] == etag if tag.startswith("W/") else tag == etag for tag in named):
+    if "*" in named or any(
+        tag[2:] == etag if tag.startswith("W/") else tag == etag for tag in named
+    ):
         return Response(status_code=304, headers=all_headers)
     return Response(body, headers=all_headers, media_type=media_type)
 

@@ -11,8 +11,19 @@ import hmac
 import json
 import math
 import re
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, MutableMapping, NamedTuple
-from typing import Optional, Sequence
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    MutableMapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import psutil
 
@@ -47,7 +58,7 @@ class Refusal(NamedTuple):
     status: int
     code: str
     detail: str
-    headers: Sequence["tuple[bytes, bytes]"] = ()
+    headers: Sequence[Tuple[bytes, bytes]] = ()
 
 
 _TOO_LARGE = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
@@ -88,7 +99,7 @@ class Guard:
 
     def _check_exposure(self, scope: Scope) -> Optional[Refusal]:
         """A server started by somebody else on an address for all, and no token to show."""
-        host, port = scope.get("server") or (None, None)
+        host, port = scope.get("server") or ("", None)
         if self._settings.token is not None or port is None:
             return None
         if port not in self._exposed:
@@ -235,7 +246,7 @@ def _check_body(scope: Scope, body: bytes) -> Optional[Refusal]:
 
 
 def json_fault(body: bytes) -> Optional[str]:
-    """What is wrong with a JSON text that must be UTF-8, finite and not too deep; None if nothing."""
+    """What is wrong with a JSON text that must be UTF-8, finite and not too deep; or None."""
     try:
         value = json.loads(
             body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_finite

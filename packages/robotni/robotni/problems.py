@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -29,7 +30,7 @@ _SENTENCES = {
     "missing": "this is missing; send it",
     "model_type": "this must be a JSON object",
     "model_attributes_type": "this must be a JSON object",
-    "extra_forbidden": "there is no such field; /docs lists those there are",
+    "extra_forbidden": "there is no such field; {fields}",
 }
 
 
@@ -46,6 +47,34 @@ class Problem(BaseModel):
     detail: str
     code: str
     errors: Optional[List[ProblemError]] = None
+
+
+_, _schemas = models_json_schema(
+    [(Problem, "serialization"), (JobRequest, "validation")],
+    ref_template="#/components/schemas/{model}",
+)
+SCHEMAS: Dict[str, Any] = _schemas["$defs"]  # for the OpenAPI document
+_MEANINGS = {
+    401: "ROBOTNI_TOKEN is set, and was not shown",
+    403: "This Host or Origin is not allowed",
+    404: "There is no such thing",
+    409: "The job's state forbids it",
+    413: "The body is over 1 MiB",
+    415: "The body is not application/json",
+    416: "Nothing is there yet; Content-Range says how much is",
+    422: "The request is wrong; errors points at each fault",
+    429: "ROBOTNI_MAX_PENDING jobs wait already; see Retry-After",
+    507: "The disk is full",
+}
+
+
+def described(*statuses: int) -> Dict[Any, Dict[str, Any]]:
+    """Error answers for the OpenAPI document; any call can be refused by the guard."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": _MEANINGS[status], "content": content}
+        for status in (*statuses, 401, 403, 422)
+    }
 
 
 def render(
@@ -119,13 +148,15 @@ def validated(body: bytes) -> JobRequest:
     try:
         return JobRequest.model_validate(json.loads(body or b"{}"))
     except ValidationError as error:
-        raise _invalid(error.errors()) from None
+        names = (field.alias or name for name, field in JobRequest.model_fields.items())
+        raise _invalid(error.errors(), f"known are {', '.join(names)}") from None
 
 
-def _invalid(faults: Iterable[Any]) -> InvalidRequest:
-    """Pydantic's faults as pointers and sentences."""
-    errors = [FieldError(_pointer(fault["loc"]), _sentence(fault)) for fault in faults][:50]
-    return InvalidRequest(errors, "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors))
+def _invalid(faults: Iterable[Any], fields: str = "/docs lists what there is") -> InvalidRequest:
+    """Pydantic's faults as pointers and sentences; `fields` says which fields there are."""
+    errors = [FieldError(_pointer(f["loc"]), _sentence(f, fields)) for f in faults][:50]
+    said = (f"{error.pointer or 'the body'}: {error.detail}" for error in errors)
+    return InvalidRequest(errors, "; ".join(said))
 
 
 def _pointer(loc: Sequence[Any]) -> str:
@@ -133,6 +164,7 @@ def _pointer(loc: Sequence[Any]) -> str:
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
 
 
-def _sentence(fault: Mapping[str, Any]) -> str:
-    message = _SENTENCES.get(fault["type"], fault["msg"].replace("Value error, ", ""))
-    return f"{message[:1].lower()}{message[1:]}"[:500]
+def _sentence(fault: Mapping[str, Any], fields: str) -> str:
+    message = fault["msg"].replace("Value error, ", "")
+    message = _SENTENCES.get(fault["type"], f"{message[:1].lower()}{message[1:]}")
+    return message.replace("{fields}", fields)[:500]

@@ -13,14 +13,20 @@ from pydantic.alias_generators import to_camel
 
 MAX_ARGS = 100
 MAX_ARG_BYTES = 32 * 1024
+MAX_TEXT_BYTES = 100_000  # of one flag or variable; the kernel takes 128 KiB
+MAX_DEPTH = 100  # of nested JSON; what is deeper than some 250 cannot be shown again
 MAX_PATH = 4096
 YEAR = 365 * 86400
 PYTHON_SCRIPT = "python-script"
 
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
+_PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,254}\Z")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z", re.ASCII)
 _FORBIDDEN_ENV = re.compile(r"(PATH|BASH_ENV|LD_.*|PYTHON.*|ROBOTNI_.*)\Z")
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:[0-5]\d)?\Z", re.ASCII
+)
+_YEARS = range(1971, 2200)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -109,10 +115,12 @@ class JobRequest(BaseModel):
         for name in params:
             if not _PARAM_NAME.match(name):
                 raise ValueError(f"{name[:80]!r} cannot be a flag; use letters, digits, - and _")
+        if nests_deeper(params, MAX_DEPTH):
+            raise ValueError("the params are nested too deeply; hand them over by stdin")
         flags = params_as_flags(params)
         if any("\0" in flag for flag in flags):
             raise ValueError("a value holds a NUL character; write it without")
-        if len(flags) > 1000 or max(map(len, flags), default=0) > 100_000:
+        if len(flags) > 1000 or any(len(flag.encode()) > MAX_TEXT_BYTES for flag in flags):
             raise ValueError("the params are too many or too long; hand them over by stdin")
         return params
 
@@ -126,7 +134,7 @@ class JobRequest(BaseModel):
                 raise ValueError(f"{name} may not be set by a request; choose another name")
             if "\0" in value:
                 raise ValueError(f"the value of {name} holds a NUL character; write it without")
-            if len(value.encode()) > 100_000:
+            if len(value.encode()) > MAX_TEXT_BYTES:
                 raise ValueError(f"the value of {name} is over 100,000 bytes; use stdin for it")
         return env
 
@@ -153,28 +161,35 @@ class JobRequest(BaseModel):
 def parse_rfc3339(text: str) -> float:
     """Seconds since the epoch; ValueError with a sentence, also when the zone is missing."""
     example = "write it like 2026-11-22T12:00:00Z"
-    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", text, re.ASCII):
+    match = _RFC3339.match(text)
+    if match is None:
         raise ValueError(f"not an RFC 3339 time; {example}")
-    head, _, fraction = re.sub("[Zz]$", "+00:00", text).partition(".")
-    digits = re.match(r"\d*", fraction, re.ASCII)
-    if digits and fraction:
-        head += f".{digits.group()[:6]:0<6}{fraction[digits.end():]}"
-    try:
-        when = datetime.fromisoformat(head)
-    except ValueError:
-        raise ValueError(f"not an RFC 3339 time; {example}") from None
-    if when.tzinfo is None:
+    day, clock, fraction, zone = match.groups("")
+    if not zone:
         raise ValueError(f"the time zone is missing; {example}")
-    if when.utcoffset() is None or not 1971 <= when.year <= datetime.now().year + 100:
+    offset = "+00:00" if zone in "Zz" else zone
+    try:
+        when = datetime.fromisoformat(f"{day}T{clock}.{fraction[:6]:0<6}{offset}")
+    except ValueError:
+        raise ValueError(f"no such day or hour; {example}") from None
+    if when.year not in _YEARS:
         raise ValueError(f"the year {when.year} is out of reach; {example}")
     return when.timestamp()
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more than `levels` deep."""
+    if not isinstance(value, (dict, list)):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(nests_deeper(item, levels - 1) for item in items)
 
 
 def params_as_flags(params: Dict[str, Any]) -> List[str]:
     """`{"x": 5, "tag": ["a", "b"], "dry": true}` as `--x 5 --tag a --tag b --dry`.
 
-    false and null leave the flag out; objects are handed over as JSON. A text that begins with
-    a dash is written `--x=-text`, so that it cannot pass for a flag.
+    false and null leave the flag out; objects are handed over as JSON. What begins with a dash
+    is written `--x=-5`, so that it cannot pass for a flag.
     """
     flags: List[str] = []
     for name, value in params.items():
@@ -183,6 +198,5 @@ def params_as_flags(params: Dict[str, Any]) -> List[str]:
                 flags.append(f"--{name}")
             elif item is not None and item is not False:
                 text = item if isinstance(item, str) else json.dumps(item)
-                dashed = isinstance(item, str) and text.startswith("-")
-                flags += [f"--{name}={text}"] if dashed else [f"--{name}", text]
+                flags += [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
     return flags

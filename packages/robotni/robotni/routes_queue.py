@@ -6,9 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.engine import Engine
-from robotni.job import CANCELLED, PENDING, SCHEDULED, Job, JobError, State, rfc3339
+from robotni.job import CANCELLED, COMPLETED, PENDING, SCHEDULED, Job, JobError, State, rfc3339
+from robotni.problems import described
 from robotni.request import JobRequest
-from robotni.routes_worker import problems
+from robotni.routes_worker import ID_EXAMPLE, JobId, example
 from robotni.store import Filters
 
 LISTED = 200
@@ -19,27 +20,36 @@ class _Body(BaseModel):
 
 
 class AddRequest(_Body):
-    model_config = ConfigDict(json_schema_extra={"example": {"x": 5, "y": 3}})
+    model_config = example({"x": 5, "y": 3})
 
     x: int = Field(description="of any size")
     y: int = Field(description="of any size")
 
 
 class FakeJobRequest(_Body):
-    model_config = ConfigDict(json_schema_extra={"example": {"seconds": 10}})
+    model_config = example({"seconds": 10})
 
     seconds: float = Field(10, ge=0, le=86400)
 
 
 class TaskId(BaseModel):
+    model_config = example({"task_id": ID_EXAMPLE})
+
     task_id: str
 
 
 class TaskResult(BaseModel):
+    model_config = example({"task_id": ID_EXAMPLE, "status": COMPLETED, "result": 8, "error": None})
+
     task_id: str
     status: State
     result: Any
     error: Optional[JobError]
+
+
+_ITEM = {
+    "task_id": ID_EXAMPLE, "name": "add", "timestamp": "2026-11-22T12:00:00.000Z", "eta": None,
+}  # fmt: skip
 
 
 class QueueItem(BaseModel):
@@ -52,6 +62,15 @@ class QueueItem(BaseModel):
 class Queue(BaseModel):
     """At most 200 of each; `totals` counts all."""
 
+    model_config = example(
+        {
+            "pending": [_ITEM],
+            "scheduled": [],
+            "revoked": [],
+            "totals": {"pending": 1, "scheduled": 0, "revoked": 0},
+        }
+    )
+
     pending: List[QueueItem]
     scheduled: List[QueueItem]
     revoked: List[QueueItem]
@@ -59,11 +78,15 @@ class Queue(BaseModel):
 
 
 class Revoked(BaseModel):
+    model_config = example({"task_id": ID_EXAMPLE, "revoked": True})
+
     task_id: str
     revoked: bool
 
 
 class Flushed(BaseModel):
+    model_config = example({"pending": 3, "scheduled": 1})
+
     pending: int
     scheduled: int
 
@@ -79,7 +102,7 @@ def create_router(engine: Engine) -> APIRouter:
         status_code=202,
         operation_id="addNumbers",
         summary="Add two integers, as a job",
-        responses=problems(413, 415, 429, 507),
+        responses=described(413, 415, 429, 507),
     )
     def add(body: AddRequest) -> TaskId:
         return submit("add", body.model_dump())
@@ -89,7 +112,7 @@ def create_router(engine: Engine) -> APIRouter:
         status_code=202,
         operation_id="startFakeJob",
         summary="A job that waits and reports its progress",
-        responses=problems(413, 415, 429, 507),
+        responses=described(413, 415, 429, 507),
     )
     def fakejob(body: Optional[FakeJobRequest] = None) -> TaskId:
         return submit("fakejob", (body or FakeJobRequest()).model_dump())
@@ -98,19 +121,17 @@ def create_router(engine: Engine) -> APIRouter:
         "/result/{task_id}",
         operation_id="getResult",
         summary="What became of a task; reading never consumes",
-        responses=problems(404),
+        responses=described(404),
     )
-    def result(task_id: str) -> TaskResult:
+    def result(task_id: JobId) -> TaskResult:
         job = engine.get(task_id)
-        return TaskResult(
-            task_id=job.job_id, status=job.status, result=job.result, error=job.error
-        )
+        return TaskResult(task_id=job.job_id, status=job.status, result=job.result, error=job.error)
 
     @router.get(
         "/queue/",
         operation_id="getQueue",
         summary="What waits, and what was revoked",
-        responses=problems(),
+        responses=described(),
     )
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
@@ -132,16 +153,16 @@ def create_router(engine: Engine) -> APIRouter:
         "/queue/{task_id}",
         operation_id="revokeTask",
         summary="Revoke what has not started",
-        responses=problems(404, 409),
+        responses=described(404, 409),
     )
-    def revoke(task_id: str) -> Revoked:
+    def revoke(task_id: JobId) -> Revoked:
         return Revoked(task_id=engine.revoke(task_id).job_id, revoked=True)
 
     @router.post(
         "/queue/flush/",
         operation_id="flushQueue",
         summary="Cancel everything that waits",
-        responses=problems(),
+        responses=described(),
     )
     def flush() -> Flushed:
         return Flushed(**engine.flush())

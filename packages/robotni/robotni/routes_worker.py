@@ -5,22 +5,56 @@ import json
 import re
 from typing import Any, Callable, Dict, List, Literal, Optional
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
+from typing_extensions import Annotated
 
 from robotni.conditional import conditional, output_response
 from robotni.engine import Engine
 from robotni.errors import FieldError, InvalidRequest
-from robotni.job import RUNNING, Job, Timestamp, View, rfc3339
-from robotni.problems import Problem, validated
-from robotni.request import JobRequest
+from robotni.job import RUNNING, STATES, Attempt, Job, Timestamp, View, rfc3339
+from robotni.problems import described, validated
 from robotni.store import Filters
 from robotni.workers import WorkerType
 
 POLL_INTERVAL = "5"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 _SUBMIT_EXAMPLE = {"script": "jobs/hello.py", "venv": ".venv", "args": ["--n", "3"]}
+ID_EXAMPLE = "01936f3e8c7a7d1e9b2f4c5a6d7e8f90"
+_JOB_EXAMPLE = Job(
+    job_id=ID_EXAMPLE,
+    status="running",
+    timestamp=1795348800,
+    script="/srv/app/jobs/hello.py",
+    venv="/srv/app/.venv",
+    args=["--n", "3"],
+    cwd="/srv/app",
+    attempt=1,
+    started_at=1795348800.012,
+    attempts=[Attempt(attempt=1, started_at=1795348800.012)],
+).model_dump(mode="json", by_alias=True)
+_ITEM_EXAMPLE = {k: v for k, v in _JOB_EXAMPLE.items() if k not in ("output", "attempts")}
+_STATUS_EXAMPLE = {
+    "status": "ok", "version": "1.0", "uptime": 60.5, "pollInterval": 5,
+    "workers": {"max": 4, "busy": 0, "consumer": "running"},
+    "jobs": dict.fromkeys(STATES, 0),
+    "queue": {"pending": 0, "scheduled": 0, "oldestPendingSeconds": None},
+    "slo": {"completedWithinTimeout": 1.0, "apiP95Ms": 4.2},
+    "nextWake": "2026-11-23T00:00:00.000Z",
+}  # fmt: skip
+_TYPE_EXAMPLE = {
+    "type": "add", "title": "Add", "description": "Adds two integers of any size.",
+    "capabilities": ["cancel", "timeout", "retry", "output", "progress", "result"],
+    "schema": {"type": "object", "properties": {"x": {"type": "integer"}}},
+}  # fmt: skip
+
+JobId = Annotated[str, Path(description="as a submit returned it", examples=[ID_EXAMPLE])]
+
+
+def example(value: Any) -> ConfigDict:
+    """For the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"example": value})
 
 
 class JobItem(Job):
@@ -31,6 +65,8 @@ class JobItem(Job):
 
 
 class JobList(View):
+    model_config = example({"jobs": [_ITEM_EXAMPLE], "nextCursor": None})
+
     jobs: List[JobItem]
     next_cursor: Optional[str]
 
@@ -57,6 +93,8 @@ class Slo(View):
 class Status(View):
     """Durations are seconds, counts are jobs."""
 
+    model_config = example(_STATUS_EXAMPLE)
+
     status: Literal["ok"]
     version: str
     uptime: float
@@ -69,17 +107,16 @@ class Status(View):
 
 
 class TypeList(View):
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config = example({"types": [_TYPE_EXAMPLE]})
 
     types: List[WorkerType]
 
 
-def problems(*statuses: int) -> Dict[Any, Dict[str, Any]]:
-    """The OpenAPI description of error answers; every call can be refused by the guard."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+def job_answer(description: str) -> Dict[str, Any]:
     return {
-        status: {"description": "Problem", "content": content}
-        for status in (*statuses, 401, 403, 422)
+        "model": Job,
+        "description": description,
+        "content": {"application/json": {"example": _JOB_EXAMPLE}},
     }
 
 
@@ -87,9 +124,7 @@ def job_json(job: Job) -> bytes:
     return job.model_dump_json(by_alias=True).encode()
 
 
-def job_response(
-    job: Job, status: int = 200, headers: Optional[Dict[str, str]] = None
-) -> Response:
+def job_response(job: Job, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Response:
     if not job.is_terminal:
         headers = {"Retry-After": POLL_INTERVAL, **(headers or {})}
     return Response(job_json(job), status, headers, media_type="application/json")
@@ -115,16 +150,16 @@ def create_router(
         operation_id="submitJob",
         summary="Submit a job",
         responses={
-            200: {"model": Job, "description": "The job this Idempotency-Key made before"},
-            202: {"model": Job, "description": "Stored; poll the job at Location"},
-            **problems(413, 415, 429, 507),
+            200: job_answer("The job this Idempotency-Key made before"),
+            202: job_answer("Stored; poll the job at Location"),
+            **described(413, 415, 429, 507),
         },
         openapi_extra={
             "requestBody": {
                 "required": True,
                 "content": {
                     "application/json": {
-                        "schema": JobRequest.model_json_schema(),
+                        "schema": {"$ref": "#/components/schemas/JobRequest"},
                         "example": _SUBMIT_EXAMPLE,
                     }
                 },
@@ -156,7 +191,7 @@ def create_router(
         "/jobs",
         operation_id="listJobs",
         summary="List jobs, newest first",
-        responses={200: {"model": JobList}, **problems()},
+        responses={200: {"model": JobList}, **described()},
     )
     def list_jobs(
         request: Request,
@@ -187,12 +222,12 @@ def create_router(
         operation_id="getJob",
         summary="One job",
         responses={
-            200: {"model": Job},
+            200: job_answer("The job as it is now"),
             304: {"description": "As the ETag in If-None-Match says"},
-            **problems(404),
+            **described(404),
         },
     )
-    def get_job(request: Request, jobId: str) -> Response:
+    def get_job(request: Request, jobId: JobId) -> Response:
         job = engine.get(jobId)
         headers = {} if job.is_terminal else {"Retry-After": POLL_INTERVAL}
         return conditional(request, job_json(job), headers)
@@ -204,12 +239,12 @@ def create_router(
         responses={
             200: {"content": {"text/plain": {"example": "hello\n"}}},
             206: {"description": "From byte N on, for Range: bytes=N-"},
-            **problems(404, 416),
+            **described(404, 416),
         },
         response_class=Response,
     )
     def get_output(
-        request: Request, jobId: str, attempt: Optional[int] = Query(None, ge=1, le=1000)
+        request: Request, jobId: JobId, attempt: Optional[int] = Query(None, ge=1, le=1000)
     ) -> Response:
         return output_response(request, engine.output(jobId, attempt))
 
@@ -218,12 +253,12 @@ def create_router(
         operation_id="cancelJob",
         summary="Cancel a job",
         responses={
-            200: {"model": Job, "description": "Cancelled"},
-            202: {"model": Job, "description": "Its processes are being ended; poll"},
-            **problems(404, 409),
+            200: job_answer("Cancelled"),
+            202: job_answer("Its processes are being ended; poll"),
+            **described(404, 409),
         },
     )
-    def cancel_job(request: Request, jobId: str) -> Response:
+    def cancel_job(request: Request, jobId: JobId) -> Response:
         job = engine.cancel(jobId)
         return job_response(job, 202 if job.status == RUNNING else 200)
 
@@ -232,9 +267,12 @@ def create_router(
         status_code=202,
         operation_id="retryJob",
         summary="A new job from the request of an ended one",
-        responses={202: {"model": Job}, **problems(404, 409, 429, 507)},
+        responses={
+            202: job_answer("Stored; poll the job at Location"),
+            **described(404, 409, 429, 507),
+        },
     )
-    def retry_job(request: Request, jobId: str) -> Response:
+    def retry_job(request: Request, jobId: JobId) -> Response:
         job = engine.retry(jobId)
         return job_response(job, 202, location(request, job))
 
@@ -242,7 +280,7 @@ def create_router(
         "/status",
         operation_id="getStatus",
         summary="How the queue and the worker are",
-        responses={200: {"model": Status}, **problems()},
+        responses={200: {"model": Status}, **described()},
     )
     def get_status() -> Response:
         figures = engine.status()
@@ -255,7 +293,7 @@ def create_router(
         "/types",
         operation_id="listTypes",
         summary="The worker types and the schemas of their params",
-        responses={200: {"model": TypeList}, **problems()},
+        responses={200: {"model": TypeList}, **described()},
     )
     def list_types(request: Request) -> Response:
         types = [t.model_dump(by_alias=True) for t in engine.types()]

@@ -105,7 +105,13 @@ class Runner:
                 self._follow(job, slot)
             except Exception as error:  # a run must always settle
                 events.failed("run", job_id)
-                self.settle(job, ExitFacts(spawn_error=f"robotni could not run it: {error!r}."))
+                self._settle_anyhow(job, error)
+
+    def _settle_anyhow(self, job: Job, error: Exception) -> None:
+        """After a fault of our own: failed if nothing was started; evidence is the sweep's."""
+        rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
+        if not is_locked(rundir.lock) and rundir.started() is None:
+            self.settle(job, ExitFacts(spawn_error=f"robotni could not run it: {error!r}."))
 
     def claim(self, job_id: str) -> Optional[Job]:
         """The job, now running; None when it is not pending any more, or waited too long."""

@@ -5,11 +5,14 @@ import socket
 import time
 from typing import Any, Callable, Optional
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from robotni.datadir import DataDir, is_locked, ring
 from robotni.errors import RobotniError, SettingsError
+from robotni.guard import HEADERS
+from robotni.problems import render
 from robotni.settings import PREFIX, Settings
 
 HEADERS_WITHIN = 10.0  # seconds for the head of a request to arrive
@@ -19,6 +22,7 @@ WORKER_LEAVES_WITHIN = 4.0
 class ImpatientProtocol(H11Protocol):
     """Closes connections that begin a request and never finish its head."""
 
+    cycle: Any
     _timer: Any = None
 
     def connection_made(self, transport: Any) -> None:
@@ -35,6 +39,20 @@ class ImpatientProtocol(H11Protocol):
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._disarm()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP never reaches the guard; it is answered like everything else."""
+        body = render(400, "bad_request", "this is no HTTP request; send one as RFC 9112 has it")
+        headers = [
+            *HEADERS,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _arm(self) -> None:
         self._timer = self.loop.call_later(HEADERS_WITHIN, self._give_up)

@@ -6,12 +6,13 @@ unknown name is reported at once, one line each, and nothing starts.
 """
 
 import os
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from robotni.errors import SettingsError
@@ -22,6 +23,8 @@ NOT_SETTINGS = frozenset(
     PREFIX + name
     for name in ("URL", "JOB_ID", "PROJECT", "ATTEMPT", "JOB_URL", "RESULT", "PROGRESS")
 )
+_TOKEN = re.compile(r"[!-~]{8,}\Z")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)\Z", re.ASCII | re.IGNORECASE)
 
 
 def find_project_folder(start: Path) -> Path:
@@ -57,9 +60,7 @@ class Settings(BaseSettings):
     expires: float = Field(
         0, ge=0, le=31_536_000, description="seconds a job may wait for its start (0: for ever)"
     )
-    kill_grace: float = Field(
-        10, ge=0, le=3600, description="seconds between SIGTERM and SIGKILL"
-    )
+    kill_grace: float = Field(10, ge=0, le=3600, description="seconds between SIGTERM and SIGKILL")
     max_pending: int = Field(10000, ge=1, le=10_000_000, description="jobs that may wait")
     max_output: int = Field(
         10_485_760, ge=0, le=1 << 40, description="bytes of output kept of an attempt"
@@ -68,7 +69,7 @@ class Settings(BaseSettings):
         30, ge=0, le=36500, description="days an ended job is kept with its files"
     )
     token: Optional[str] = Field(
-        None, min_length=8, repr=False, description="the bearer token every request must show"
+        None, repr=False, description="the bearer token every request must show"
     )
     allowed_hosts: Tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"), description="`Host` names answered, comma list"
@@ -92,6 +93,28 @@ class Settings(BaseSettings):
     ) -> Tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # `load` hands everything in, so tests need no environment
 
+    @field_validator("data_dir", "host", mode="before")
+    @classmethod
+    def _check_given(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("it is empty; write a value, or leave it out for the default")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token: Optional[str]) -> Optional[str]:
+        if token is not None and not _TOKEN.match(token):
+            raise ValueError("write 8 visible ASCII characters or more, without spaces")
+        return token
+
+    @field_validator("max_timeout")
+    @classmethod
+    def _check_timeouts(cls, longest: float, info: ValidationInfo) -> float:
+        timeout = info.data.get("timeout", 0)
+        if timeout > longest:
+            raise ValueError(f"less than {PREFIX}TIMEOUT={timeout:.12g}; raise it or lower that")
+        return longest
+
     @field_validator("script_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: Any) -> Any:
@@ -106,7 +129,10 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _lower(cls, value: Tuple[str, ...]) -> Tuple[str, ...]:
+    def _check_hosts(cls, value: Tuple[str, ...]) -> Tuple[str, ...]:
+        for name in value:
+            if not _HOST.match(name):
+                raise ValueError(f"{name!r} is no host; write a name or [address], without a port")
         return tuple(name.lower() for name in value)
 
     @field_validator("allowed_origins")
@@ -118,10 +144,12 @@ class Settings(BaseSettings):
         return tuple(origin.lower() for origin in value)
 
     def model_post_init(self, context: Any) -> None:
-        folder = self.project_folder
-        roots = self.script_roots or (folder,)
-        _set(self, "data_dir", folder / self.data_dir.expanduser())
-        _set(self, "script_roots", tuple(Path(os.path.abspath(folder / r)) for r in roots))
+        roots = self.script_roots or (self.project_folder,)
+        _set(self, "data_dir", self._absolute(self.data_dir))
+        _set(self, "script_roots", tuple(map(self._absolute, roots)))
+
+    def _absolute(self, path: Path) -> Path:
+        return Path(os.path.abspath(self.project_folder / os.path.expanduser(path)))
 
     @property
     def is_loopback(self) -> bool:
@@ -154,11 +182,9 @@ def is_loopback(host: str) -> bool:
 def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     """The settings in force in folder `cwd`; raises SettingsError with a line for each fault."""
     folder = find_project_folder(cwd)
-    env_file = folder / ".env"
-    from_file = dotenv_values(env_file, interpolate=False) if env_file.is_file() else {}
     given: Dict[str, str] = {
         name: value
-        for source in (from_file, environ)
+        for source in (_from_file(folder / ".env"), environ)
         for name, value in source.items()
         if name.startswith(PREFIX) and name not in NOT_SETTINGS and value is not None
     }
@@ -166,42 +192,49 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     del names[PREFIX + "PROJECT_FOLDER"]
     lines = [_unknown(name, names) for name in sorted(set(given) - set(names))]
     values = {names[n]: v for n, v in given.items() if n in names}
+    if not values.get("script_roots", "").strip(":"):
+        lines += _too_wide(folder)
     try:
         settings = Settings(project_folder=folder, **values)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(lines + list(_wrong_values(error, given))) from None
-    lines += _too_wide(settings) if "script_roots" not in values else []
-    if settings.timeout > settings.max_timeout:
-        lines.append(
-            f"{PREFIX}TIMEOUT={settings.timeout:g} is over {PREFIX}MAX_TIMEOUT="
-            f"{settings.max_timeout:g}; lower the first or raise the second"
-        )
+        raise SettingsError(lines + list(_wrong_values(error))) from None
     if lines:
         raise SettingsError(lines)
     return settings
 
 
+def _from_file(path: Path) -> Mapping[str, Optional[str]]:
+    if not path.is_file():
+        return {}
+    try:
+        return dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        line = f"{path} cannot be read ({error}); make it a UTF-8 file of yours"
+        raise SettingsError([line]) from None
+
+
 def _unknown(name: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches  # only needed on the way out
 
-    close = get_close_matches(name, names, 1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(names))}"
+    bare = sorted(known[len(PREFIX) :] for known in names)
+    close = get_close_matches(name[len(PREFIX) :].upper(), bare, 1)
+    hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {', '.join(bare)}"
     return f"{name} is not a setting; {hint}"
 
 
-def _wrong_values(error: ValidationError, given: Mapping[str, str]) -> Iterable[str]:
+def _wrong_values(error: ValidationError) -> Iterable[str]:
     for fault in error.errors():
         name = PREFIX + str(fault["loc"][0]).upper()
         message = fault["msg"].replace("Value error, ", "")
-        shown = "…" if name == PREFIX + "TOKEN" else given.get(name, "")
+        shown = "…" if name == PREFIX + "TOKEN" else fault["input"]
         yield f"{name}={shown}: {message[:1].lower()}{message[1:]}"
 
 
-def _too_wide(settings: Settings) -> List[str]:
-    folder = settings.project_folder.resolve()
-    if folder == Path(folder.anchor) or folder == Path.home().resolve():
+def _too_wide(folder: Path) -> List[str]:
+    folder = folder.resolve()
+    if folder in (Path(folder.anchor), Path(os.path.expanduser("~")).resolve()):
         return [
             f"the project folder is {folder}, too wide to run scripts from by default; start in "
-            f"your project's folder, or set {PREFIX}SCRIPT_ROOTS={folder}/your-project"
+            f"your project's folder, or set {PREFIX}SCRIPT_ROOTS={folder / 'your-project'}"
         ]
     return []

@@ -10,9 +10,8 @@ export function visible(text) {
 }
 
 function symbol(character) {
-  const code = character.codePointAt(0);
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  if (character === "\x1b") return "⟨ESC⟩";
+  return `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 }
 
 export const byId = (id) => document.getElementById(id);
@@ -47,10 +46,14 @@ export function progressBar(progress) {
   return element("span", { className: "progress" }, bar, element("span", {}, text));
 }
 
-/** `1.5 s`, `2 min 5 s`, `3 h 20 min`. */
+/** `0.2 s`, `2 min 5 s`, `3 h`. */
 export function duration(seconds) {
-  if (seconds < 60) return `${+seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (seconds < 10) return `${+seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const parts = [
+    [Math.floor(whole / 3600), "h"],
+    [Math.floor(whole / 60) % 60, "min"],
+    [whole % 60, "s"],
+  ];
+  return parts.flatMap(([count, unit]) => (count > 0 ? [`${count} ${unit}`] : [])).join(" ");
 }

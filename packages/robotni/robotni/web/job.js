@@ -57,8 +57,8 @@ function draw(job, json, isOver) {
   byId("result-section").hidden = job.result === null;
   byId("result").textContent = visible(pretty(member(json, "result")));
   byId("facts").replaceChildren(...facts(job, json));
+  byId("attempts-section").hidden = job.attempts.length < 2;
   byId("attempts").replaceChildren(...job.attempts.map(attempt));
-  if (job.attempts.length === 0) byId("attempts").append(element("li", {}, "none so far"));
 }
 
 function offer(button, isOffered) {
