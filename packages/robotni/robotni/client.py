@@ -102,8 +102,7 @@ class Client:
             answer = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise Unreachable(
-                f"no robotni answers at {self.url} ({error or type(error).__name__}); start one "
-                "with: robotni serve"
+                f"no robotni answers at {self.url} ({error}); start one with: robotni serve"
             ) from None
         if answer.is_error and answer.status_code != 416:
             raise error_of(answer)

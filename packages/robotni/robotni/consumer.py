@@ -26,7 +26,7 @@ LEAVE_WITHIN = 2.5
 TAKE_OVER_WITHIN = 10.0
 
 
-class JobWorker(Worker):  # type: ignore[misc]
+class JobWorker(Worker):
     """A thread: first the orphans of an earlier worker, then tickets."""
 
     def loop(self, now: Any = None) -> None:
@@ -41,7 +41,7 @@ class JobWorker(Worker):  # type: ignore[misc]
         self.huey.store.close()
 
 
-class UpkeepThread(Scheduler):  # type: ignore[misc]
+class UpkeepThread(Scheduler):
     """In the place of Huey's scheduler, whose own table robotni leaves empty."""
 
     process_name = "Upkeep"
@@ -58,7 +58,7 @@ class UpkeepThread(Scheduler):  # type: ignore[misc]
         self.huey.store.close()
 
 
-class Consumer(HueyConsumer):  # type: ignore[misc]
+class Consumer(HueyConsumer):
     """One worker process. `takes_over` says whether it asks a running one to leave."""
 
     worker_class = JobWorker

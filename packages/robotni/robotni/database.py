@@ -68,8 +68,8 @@ class Database:
                 version = self._db.execute_sql("PRAGMA user_version").fetchone()[0]
                 if version > VERSION:
                     raise DataDirError(
-                        f"{self._path} was written by a newer robotni (format {version}, this one knows "
-                        f"{VERSION}); upgrade with pip install -U robotni"
+                        f"{self._path} was written by a newer robotni (format {version}, this one "
+                        f"knows {VERSION}); upgrade with pip install -U robotni"
                     )
                 for step in MIGRATIONS[version:]:
                     for statement in step:

@@ -17,6 +17,7 @@ from robotni.job import (
     RUNNING,
     SCHEDULED,
     STATES,
+    Attempt,
     Job,
     Progress,
     local_date,
@@ -189,7 +190,7 @@ class Engine:
     def view(self, job: Job) -> Job:
         if job.status == RUNNING:
             rundir = RunDir(self._jobs, job.job_id, job.run)
-            running = job.attempts + [_running_attempt(job)]
+            running = [*job.attempts, _running_attempt(job)]
             return self._live(job, rundir).model_copy(update={"attempts": running})
         if not job.is_terminal:
             return job
@@ -349,7 +350,5 @@ def _when(now: float, run_at: Optional[float]) -> Dict[str, Any]:
     return {"status": PENDING, "run_at": run_at, "pending_since": now if run_at is None else run_at}
 
 
-def _running_attempt(job: Job) -> Any:
-    from robotni.job import Attempt
-
+def _running_attempt(job: Job) -> Attempt:
     return Attempt(attempt=job.attempt, started_at=job.started_at or job.timestamp, run=job.run)

@@ -23,10 +23,7 @@ _FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
 def command_line(job: Job, type_script: str) -> List[str]:
     """The argv of a job; `type_script` is what a job of another type than python-script runs."""
     python = venv_python(job.venv) if job.venv else sys.executable
-    if job.module is not None:
-        what = ["-m", job.module]
-    else:
-        what = [job.script or type_script]
+    what = [job.script or type_script] if job.module is None else ["-m", job.module]
     return [python, *what, *job.args, *params_as_flags(job.params)]
 
 

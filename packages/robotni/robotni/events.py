@@ -7,7 +7,7 @@ ids and numbers cannot forge a second line.
 import logging
 from typing import Optional
 
-from robotni.job import Job
+from robotni.job import Job, JobError
 
 log = logging.getLogger("robotni")
 
@@ -20,8 +20,9 @@ def started(job: Job) -> None:
     log.info("started job=%s run=%d attempt=%d", job.job_id, job.run, job.attempt)
 
 
-def settled(job: Job, verb: str, code: Optional[str]) -> None:
-    log.info("settled job=%s run=%d by=%s error=%s", job.job_id, job.run, verb, code or "none")
+def settled(job: Job, verb: str, error: Optional[JobError]) -> None:
+    code = error.code if error else "none"
+    log.info("settled job=%s run=%d by=%s error=%s", job.job_id, job.run, verb, code)
 
 
 def late(job: Job) -> None:

@@ -125,7 +125,7 @@ class Guard:
         )
 
     def _check_origin(self, scope: Scope) -> Optional[Refusal]:
-        if scope["method"] in SAFE_METHODS:
+        if scope["method"] in SAFE_METHODS and not _is_preflight(scope):
             return None
         origins = _all(scope, b"origin")
         if origins:

@@ -6,6 +6,7 @@ outside is never looked at, so the answer is the same whether or not it exists. 
 """
 
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -56,30 +57,25 @@ class Preflight:
         if errors:
             raise InvalidRequest(errors)
 
-    def check_type_only(self, cwd: str) -> None:
-        """For jobs that run robotni's own scripts: only the working folder is theirs."""
-        self.check(Place(None, None, None, cwd))
-
     def _outside(self, path: str) -> Optional[str]:
-        if not self._within(path):
-            return self._roots_hint(path)
-        real = os.path.realpath(path)
-        return None if self._within(real) else self._roots_hint(real, path)
+        """Where `path` is or leads to, when that lies outside the roots."""
+        target = os.path.realpath(path) if self._within(path) else path
+        return None if self._within(target) else target
 
     def _within(self, path: str) -> bool:
         return any(path == root or path.startswith(root.rstrip("/") + "/") for root in self._roots)
 
-    def _roots_hint(self, target: str, shown: str = "") -> str:
-        roots = ":".join([*self._given, os.path.dirname(target)])
+    def _roots_hint(self, path: str, root: str) -> str:
+        roots = shlex.quote(":".join([*self._given, root]))
         return (
-            f"{shown or target} is outside the folders scripts may run from; move it inside, or "
+            f"{path} is outside the folders scripts may run from; move it inside, or "
             f"start the server with ROBOTNI_SCRIPT_ROOTS={roots}"
         )
 
     def _check_script(self, path: str) -> Optional[str]:
         outside = self._outside(path)
         if outside is not None:
-            return outside
+            return self._roots_hint(path, os.path.dirname(outside))
         try:
             mode = os.stat(path).st_mode
         except OSError:
@@ -94,7 +90,7 @@ class Preflight:
     def _check_cwd(self, path: str) -> Optional[str]:
         outside = self._outside(path)
         if outside is not None:
-            return outside
+            return self._roots_hint(path, outside)
         if not os.path.isdir(path):
             return f"{path} is no folder; create it, or leave cwd out for the project folder"
         if not os.access(path, os.X_OK):
@@ -103,9 +99,13 @@ class Preflight:
 
     def _check_module(self, module: str, cwd: str) -> Optional[str]:
         stem = os.path.join(cwd, *module.split("."))
-        for candidate in (f"{stem}.py", os.path.join(stem, "__main__.py")):
-            if os.path.isfile(candidate):
-                return self._outside(candidate)
+        candidates = (f"{stem}.py", os.path.join(stem, "__main__.py"))
+        for candidate in candidates:
+            outside = self._outside(candidate)
+            if outside is not None:
+                return self._roots_hint(candidate, os.path.dirname(outside))
+        if any(map(os.path.isfile, candidates)):
+            return None
         where = os.path.relpath(f"{stem}.py", cwd)
         return (
             f"module {module} is not under {cwd} (neither {where} nor a package with a "
@@ -115,8 +115,9 @@ class Preflight:
     def _check_venv(self, venv: str) -> Optional[str]:
         outside = self._outside(venv)
         if outside is not None:
-            return outside
-        make = f"python3 -m venv {venv}"
+            return self._roots_hint(venv, outside)
+        make = f"python3 -m venv {shlex.quote(venv)}"
+        remake = f"python3 -m venv --clear {shlex.quote(venv)}"
         if not os.path.isdir(venv):
             there = "is no folder" if os.path.lexists(venv) else "does not exist"
             return f"{venv} {there}; create a virtual environment with: {make}"
@@ -126,9 +127,9 @@ class Preflight:
         if not os.path.exists(python):
             gone = _base_of(python)
             what = f"points at {gone}, which is gone" if gone else "has no bin/python"
-            return f"{venv} {what}; recreate it with: python3 -m venv --clear {venv}"
+            return f"{venv} {what}; recreate it with: {remake}"
         if not os.path.isfile(python) or not os.access(python, os.X_OK):
-            return f"{python} cannot be run; recreate it with: python3 -m venv --clear {venv}"
+            return f"{python} cannot be run; recreate it with: {remake}"
         return None
 
 

@@ -9,7 +9,7 @@ It must not know Huey; a thread of the worker calls `run` with a job id, or `ado
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set
 
 from robotni import events
 from robotni.datadir import DataDir, is_locked, ring
@@ -32,7 +32,7 @@ from robotni.job import (
 from robotni.preflight import Place, Preflight
 from robotni.rundir import RunDir
 from robotni.settings import Settings
-from robotni.slots import DIED, LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
+from robotni.slots import LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
 from robotni.store import Store
 from robotni.workers import Registry
 
@@ -244,7 +244,7 @@ class Runner:
             values = _columns(current, facts, verdict, now, columns)
             timed_out = verdict.error is not None and verdict.error.code == TIMEOUT
             if self._store.settle(verdict.verb, current, timed_out, **values):
-                events.settled(current, verdict.verb, verdict.error and verdict.error.code)
+                events.settled(current, verdict.verb, verdict.error)
                 if TRANSITIONS[verdict.verb][1] == PENDING:
                     ring(self._datadir.bell)
                 return

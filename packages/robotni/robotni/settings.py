@@ -9,11 +9,10 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from robotni.errors import SettingsError
 
@@ -37,10 +36,10 @@ def find_project_folder(start: Path) -> Path:
     return start
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings; field `max_pending` is `ROBOTNI_MAX_PENDING`. Durations are seconds."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     project_folder: Path = Field(description="where relative paths start; found, not set")
     data_dir: Path = Field(Path(".robotni"), description="the data directory")
@@ -81,39 +80,6 @@ class Settings(BaseSettings):
         (), description="globs of server variables scripts may see, comma list"
     )
     autostart: bool = Field(True, description="the web process starts the worker when needed")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: Type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> Tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # `load` hands everything in, so tests need no environment
-
-    @field_validator("data_dir", "host", mode="before")
-    @classmethod
-    def _check_given(cls, value: Any) -> Any:
-        if value == "":
-            raise ValueError("it is empty; write a value, or leave it out for the default")
-        return value
-
-    @field_validator("token")
-    @classmethod
-    def _check_token(cls, token: Optional[str]) -> Optional[str]:
-        if token is not None and not _TOKEN.match(token):
-            raise ValueError("write 8 visible ASCII characters or more, without spaces")
-        return token
-
-    @field_validator("max_timeout")
-    @classmethod
-    def _check_timeouts(cls, longest: float, info: ValidationInfo) -> float:
-        timeout = info.data.get("timeout", 0)
-        if timeout > longest:
-            raise ValueError(f"less than {PREFIX}TIMEOUT={timeout:.12g}; raise it or lower that")
-        return longest
 
     @field_validator("script_roots", mode="before")
     @classmethod
@@ -195,7 +161,7 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     if not values.get("script_roots", "").strip(":"):
         lines += _too_wide(folder)
     try:
-        settings = Settings(project_folder=folder, **values)  # type: ignore[arg-type]
+        settings = Settings(project_folder=folder, **values)
     except ValidationError as error:
         raise SettingsError(lines + list(_wrong_values(error))) from None
     if lines:

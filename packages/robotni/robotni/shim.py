@@ -132,7 +132,7 @@ def descendants():
     for entry in entries:
         if entry.isdigit():
             try:
-                with open("/proc/%s/stat" % entry, "rb") as file:
+                with open(f"/proc/{entry}/stat", "rb") as file:
                     stat = file.read()
             except OSError:  # gone since the listing
                 continue
@@ -172,7 +172,9 @@ class Run:
             except OSError:
                 self.forget()
                 return False
-            if not self.cancelled():
+            if self.is_cancelled():
+                self.stopped_by = "cancel"
+            else:
                 self.spawn()
             if self.child is not None:
                 self.watch()
@@ -206,11 +208,8 @@ class Run:
         except FileNotFoundError:
             pass
 
-    def cancelled(self):
-        if os.path.exists(self.path("cancel")):
-            self.stopped_by = "cancel"
-            return True
-        return False
+    def is_cancelled(self):
+        return os.path.exists(self.path("cancel"))
 
     def spawn(self):
         self.pipe, write_end = os.pipe()
@@ -228,8 +227,8 @@ class Run:
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            what = "%s could not be started in %s: %s."
-            self.spawn_error = what % (self.order["argv"][0], self.order["cwd"], reason)
+            what, where = self.order["argv"][0], self.order["cwd"]
+            self.spawn_error = f"{what} could not be started in {where}: {reason}."
         finally:
             os.close(write_end)
             os.close(stdin)
@@ -257,8 +256,8 @@ class Run:
             now = time.monotonic()
             if self.status is not None:
                 break
-            if self.stopped_by is None and (self.cancelled() or now >= deadline):
-                self.stopped_by = self.stopped_by or "timeout"
+            if self.stopped_by is None and (self.is_cancelled() or now >= deadline):
+                self.stopped_by = "cancel" if self.is_cancelled() else "timeout"
                 self.send(signal.SIGTERM)
                 kill_at = now + self.order["grace"]
             elif kill_at is not None and now >= kill_at:

@@ -33,7 +33,7 @@ class Starter:
         self._environ = environ
         self._wanted = threading.Event()
         self._stopped = threading.Event()
-        self._children: List["subprocess.Popen[bytes]"] = []
+        self._children: List[subprocess.Popen[bytes]] = []
         self._pause = 0.0
         self._not_before = 0.0
 

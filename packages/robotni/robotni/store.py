@@ -9,7 +9,7 @@ and an fsync each. It must not know how a run works, nor who calls.
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from peewee import BareField, BlobField, TextField, fn
 
@@ -143,7 +143,7 @@ class Store:
         rows = dict(self._db.sql("SELECT status, jobs FROM tally").fetchall())
         return {state: rows[state] for state in STATES}
 
-    def attempts_since(self, since: float) -> "tuple[int, int]":
+    def attempts_since(self, since: float) -> Tuple[int, int]:
         """(attempts started, of these timed out) since the hour of `since`."""
         row = self._db.sql(
             "SELECT coalesce(sum(started), 0), coalesce(sum(timed_out), 0) FROM attempt_tally "

@@ -1,4 +1,4 @@
-"""Real servers, workers and scripts for the tests, found and ended by the data directory they name."""
+"""Real servers, workers and scripts, found and ended by the data directory they name."""
 
 import os
 import signal
@@ -92,7 +92,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = Client(self.url, self.token)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-        self.process: Optional["subprocess.Popen[bytes]"] = None
+        self.process: Optional[subprocess.Popen[bytes]] = None
 
     def start(self) -> "Server":
         with open(self.project / "server.log", "ab") as log:

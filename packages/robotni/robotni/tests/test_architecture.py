@@ -1,4 +1,4 @@
-"""The house rules that a diff cannot show: imports go strictly down, each technology has one owner."""
+"""House rules a diff cannot show: imports go strictly down, each technology has one owner."""
 
 import ast
 import re

@@ -91,9 +91,7 @@ def test_without_autostart_jobs_wait_for_a_worker_by_hand(
 
 
 @pytest.mark.parametrize("program", ["huey_consumer", "huey_consumer.py"])
-def test_stock_huey_consumer_works_on_the_project_s_queue(
-    server: Server, program: str
-) -> None:
+def test_stock_huey_consumer_works_on_the_project_s_queue(server: Server, program: str) -> None:
     if not (BIN / program).exists():
         pytest.skip(f"this Huey installs no {program}")
     with open(server.project / "huey.log", "ab") as log:

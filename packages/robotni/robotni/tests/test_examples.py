@@ -10,7 +10,6 @@ import pytest
 from robotni.job import Job
 from robotni.request import JobRequest
 from robotni.tests.conftest import House
-from robotni.tests.processes import make_venv
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 

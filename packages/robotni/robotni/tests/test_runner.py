@@ -188,9 +188,7 @@ def test_a_dead_shim_between_two_runs_costs_nothing(house: House) -> None:
 
 def test_a_sweep_leaves_runs_of_this_worker_alone(house: House) -> None:
     script = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)"
-    job = house.engine.submit(
-        JobRequest(script=house.script(script), venv=".venv")
-    ).job
+    job = house.engine.submit(JobRequest(script=house.script(script), venv=".venv")).job
     thread = threading.Thread(target=house.runner.run, args=(job.job_id,))
     thread.start()
     eventually(lambda: house.engine.get(job.job_id).status == "running")

@@ -170,10 +170,8 @@ ESCAPES = {
     "a plain child": "spawn()",
     "a group of its own": "spawn(preexec_fn=os.setpgrp)",
     "a session of its own": "spawn(start_new_session=True)",
-    "a double fork": "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        spawn()\n"
-    "    os._exit(0)\nos.wait()",
-    "a cleaned environment": "if os.fork() == 0:\n    os.setsid()\n    spawn(env={})\n    os._exit(0)\n"
-    "os.wait()",
+    "a double fork": "daemonise(spawn)",
+    "a cleaned environment": "daemonise(lambda: spawn(env={}))",
     "one that holds the output": "spawn(start_new_session=True, stdout=None)",
     "one that ignores SIGTERM": "spawn('import signal; signal.signal(15, signal.SIG_IGN);')",
 }
@@ -183,6 +181,13 @@ def spawn(before="", **options):
     options = {"stdout": subprocess.DEVNULL, **options}
     code = before + "import time; time.sleep(300)"
     subprocess.Popen([sys.executable, "-S", "-c", code, os.environ["FOLDER"]], **options)
+def daemonise(action):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            action()
+        os._exit(0)
+    os.wait()
 """
 FORK_BOMB = """
 import os, sys, time
@@ -229,7 +234,9 @@ def test_a_run_goes_on_when_the_worker_is_gone(launcher: Launcher) -> None:
 def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     launcher: Launcher,
 ) -> None:
-    launcher.start(f"{ESCAPE_KIT}\n{ESCAPES['a cleaned environment']}\nprint('ready')\ntime.sleep(60)")
+    launcher.start(
+        f"{ESCAPE_KIT}\n{ESCAPES['a cleaned environment']}\nprint('ready')\ntime.sleep(60)"
+    )
     eventually(lambda: "ready" in launcher.output())
     started = launcher.rundir.started()
     assert started is not None

@@ -3,6 +3,7 @@
 import { askForToken } from "./messages.js";
 
 const WITHIN = 20_000;
+const WITHIN_LARGE = 300_000;
 const TOKEN = "robotni-token";
 
 /** The server refused: a problem as RFC 9457 has it. */
@@ -29,7 +30,7 @@ export class TokenNeeded extends Error {
 }
 
 export async function read(path) {
-  return (await call(path, { cache: "no-cache" })).text();
+  return textOf(await call(path, { cache: "no-cache" }));
 }
 
 export async function get(path) {
@@ -39,18 +40,18 @@ export async function get(path) {
 /** Posts `body`, a JSON text, or nothing. */
 export async function post(path, body) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
-  return (await call(path, { method: "POST", headers, body })).json();
+  return JSON.parse(await textOf(await call(path, { method: "POST", headers, body })));
 }
 
 export async function remove(path) {
-  return (await call(path, { method: "DELETE" })).json();
+  return JSON.parse(await textOf(await call(path, { method: "DELETE" })));
 }
 
 /** The bytes from `start` on; none when there are no more. */
 export async function bytesFrom(path, start) {
   const options = { cache: "no-store", headers: { Range: `bytes=${start}-` } };
   try {
-    const response = await call(path, options);
+    const response = await call(path, options, WITHIN_LARGE);
     const bytes = new Uint8Array(await received(response.arrayBuffer()));
     return response.status === 206 ? bytes : bytes.subarray(start);
   } catch (error) {
@@ -59,12 +60,12 @@ export async function bytesFrom(path, start) {
   }
 }
 
-async function call(path, options) {
+async function call(path, options, within = WITHIN) {
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...options.headers };
     if (token !== null) headers.Authorization = `Bearer ${token}`;
-    const signal = AbortSignal.timeout(WITHIN);
+    const signal = AbortSignal.timeout(within);
     const response = await received(fetch(path, { ...options, headers, signal }));
     if (response.ok) return response;
     if (response.status !== 401) throw await problemOf(response);
@@ -78,6 +79,10 @@ async function renewToken(refused) {
   sessionStorage.setItem(TOKEN, token);
 }
 
+function textOf(response) {
+  return received(response.text());
+}
+
 /** What `promise` gives; a broken connection is Unreachable. */
 async function received(promise) {
   try {
@@ -89,7 +94,7 @@ async function received(promise) {
 
 async function problemOf(response) {
   if ([502, 503, 504].includes(response.status)) return new Unreachable();
-  const text = await received(response.text());
+  const text = await textOf(response);
   const isProblem = response.headers.get("Content-Type")?.startsWith("application/problem+json");
   const plain = { detail: `the server answered ${response.status} ${response.statusText}` };
   return new Problem(response.status, isProblem ? JSON.parse(text) : plain);

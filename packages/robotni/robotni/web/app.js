@@ -3,7 +3,7 @@
 import { act, cancel, flush, retry } from "./actions.js";
 import { Problem, TokenNeeded, Unreachable } from "./api.js";
 import { installForms } from "./forms.js";
-import { byId, element } from "./html.js";
+import { byId, element, put } from "./html.js";
 import { clearJob, loadJob } from "./job.js";
 import { loadList, loadMore } from "./list.js";
 import { loadStatus } from "./status.js";
@@ -27,11 +27,12 @@ async function refresh(next = POLL) {
   } catch (error) {
     if (![Problem, TokenNeeded, Unreachable].some((known) => error instanceof known)) throw error;
     again = !(error instanceof TokenNeeded);
-    const askAgain = () => element("button", { type: "button", onclick: () => refresh() }, "Enter it");
+    const askAgain = () =>
+      element("button", { type: "button", onclick: () => refresh() }, "Enter it");
     said = [error.message, ...(again ? [] : [" ", askAgain()])];
   } finally {
     if (mine === turn) {
-      byId("connection").replaceChildren(...said);
+      put(byId("connection"), ...said);
       if (again && !document.hidden) timer = setTimeout(refresh, next);
     }
   }
@@ -55,6 +56,7 @@ function onClick(id, action) {
 }
 
 installForms();
+byId("new-job").open = matchMedia("(min-width: 56rem)").matches; // the list is in sight first
 onClick("flush", flush);
 onClick("cancel", () => cancel(shownJob()));
 onClick("retry", () => retry(shownJob()));

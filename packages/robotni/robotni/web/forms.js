@@ -23,7 +23,7 @@ export function installForms() {
 
 /** Members as JSON texts; what was left empty is left out, so that the server's defaults hold. */
 function scriptRequest({ script, venv, args, timeout, project }) {
-  const lines = args.split("\n").filter((line) => line !== "");
+  const lines = args.split(/\r?\n/).filter((line) => line !== "");
   const members = { args: JSON.stringify(lines) };
   for (const [name, text] of Object.entries({ script, venv, project })) {
     if (text.trim() !== "") members[name] = JSON.stringify(text.trim());
@@ -44,7 +44,11 @@ function install(form, submit) {
     clear(form);
     const fields = Object.fromEntries(new FormData(form));
     const button = form.querySelector("button");
-    act(button, () => submit(fields), (problem) => mark(form, problem));
+    act(
+      button,
+      () => submit(fields),
+      (problem) => mark(form, problem),
+    );
   });
 }
 

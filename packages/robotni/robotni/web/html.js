@@ -23,6 +23,12 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
+/** Gives `node` other children; alike ones are not put in, for a reader would say them again. */
+export function put(node, ...children) {
+  const fresh = element("div", {}, ...children);
+  if (fresh.textContent !== node.textContent) node.replaceChildren(...fresh.childNodes);
+}
+
 export function jobLink(jobId, ...children) {
   return element("a", { href: `#/jobs/${encodeURIComponent(jobId)}` }, ...children);
 }

@@ -1,7 +1,17 @@
 // One job: how it stands, what it wrote, and all that is known of it.
 
 import { Problem, read } from "./api.js";
-import { badge, byId, duration, element, jobLink, moment, progressBar, visible } from "./html.js";
+import {
+  badge,
+  byId,
+  duration,
+  element,
+  jobLink,
+  moment,
+  progressBar,
+  put,
+  visible,
+} from "./html.js";
 import { member, pretty } from "./json.js";
 import { nameOf } from "./list.js";
 import { loadOutput } from "./output.js";
@@ -50,7 +60,7 @@ function draw(job, json, isOver) {
   byId("job-missing").hidden = true;
   offer(byId("cancel"), !isOver && job.cancelRequestedAt === null);
   offer(byId("retry"), isOver);
-  byId("job-state").replaceChildren(badge(job.status), element("span", {}, sentence(job)));
+  put(byId("job-state"), badge(job.status), sentence(job));
   byId("job-error").hidden = job.error === null;
   byId("job-error").textContent = visible(job.error?.message ?? "");
   byId("job-progress").replaceChildren(...(job.progress ? [progressBar(job.progress)] : []));

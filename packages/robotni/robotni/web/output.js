@@ -18,7 +18,7 @@ export async function loadOutput(job, isOver) {
   return () => {
     if (run !== of) begin(run);
     append(bytes);
-    hasEnded = isOver && isMissing;
+    hasEnded ||= isOver && isMissing;
     describe(job, isOver);
   };
 }

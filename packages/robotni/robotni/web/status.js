@@ -1,7 +1,7 @@
 // The status line: how many jobs are in each state, and what the worker does.
 
 import { get } from "./api.js";
-import { badge, byId, element } from "./html.js";
+import { badge, byId, element, put } from "./html.js";
 
 /** Asks now; the function it gives draws. */
 export async function loadStatus() {
@@ -10,8 +10,8 @@ export async function loadStatus() {
     const counts = Object.entries(jobs).map(([state, count]) =>
       element("li", {}, badge(state), " ", element("b", {}, count)),
     );
-    byId("counts").replaceChildren(...counts);
-    const line = `${workers.busy} of ${workers.max} workers busy, consumer ${workers.consumer}`;
-    if (byId("workers").textContent !== line) byId("workers").textContent = line;
+    put(byId("counts"), ...counts);
+    const busy = `${workers.busy} of ${workers.max} workers busy`;
+    put(byId("workers"), `${busy}, consumer ${workers.consumer}`);
   };
 }

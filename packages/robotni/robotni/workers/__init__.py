@@ -44,7 +44,9 @@ class WorkerType(BaseModel):
         if faults:
             raise InvalidRequest(
                 [
-                    FieldError("/".join(["/params", *map(_escape, f.absolute_path)]), _shorten(f.message))
+                    FieldError(
+                        "/".join(["/params", *map(_escape, f.absolute_path)]), _shorten(f.message)
+                    )
                     for f in faults[:20]
                 ]
             )
@@ -74,7 +76,7 @@ _PYTHON_SCRIPT = WorkerType(
     type=PYTHON_SCRIPT,
     title="Python script",
     description="Runs a script, or a module, in a virtual environment of yours.",
-    schema={"type": "object"},
+    params_schema={"type": "object"},
 )
 
 
@@ -89,7 +91,7 @@ def describe(script: Path) -> WorkerType:
         type=table["type"],
         title=table["title"],
         description=table["description"],
-        schema=table["params"],
+        params_schema=table["params"],
         script=script,
     )
 

@@ -9,7 +9,13 @@
 # [tool.robotni.params]
 # type = "object"
 # additionalProperties = false
-# properties.seconds = { type = "number", title = "Seconds", default = 10, minimum = 0, maximum = 86400 }
+#
+# [tool.robotni.params.properties.seconds]
+# type = "number"
+# title = "Seconds"
+# default = 10
+# minimum = 0
+# maximum = 86400
 # ///
 """Waits, and says how far it is."""
 

@@ -1,0 +1,113 @@
+"""HTTP as the tests speak it: a server for a whole module, raw sockets, and what a problem is."""
+
+import socket
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Dict, Iterator, NamedTuple, Optional
+
+import h11
+
+from robotni.tests.processes import Server, make_venv
+
+HELLO = {"script": "hello.py", "venv": ".venv"}
+JSON = {"Content-Type": "application/json"}
+UNKNOWN_ID = "01936f3e8c7a7d1e9b2f4c5a6d7e8f90"
+
+
+def serving(project: Path, **settings: Any) -> Iterator[Server]:
+    """For fixtures of a whole module: `robotni serve` in a project folder, until the end."""
+    make_venv(project / ".venv")
+    (project / "hello.py").write_text('print("hello")\n')
+    server = Server(project, kill_grace=2, **settings)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+def stored(server: Server) -> int:
+    """How many jobs there are."""
+    return sum(server.client.status()["jobs"].values())
+
+
+def problem(answer: Any, status: int, code: Optional[str] = None) -> Dict[str, Any]:
+    """The body of an error answer, which must be all that a problem is."""
+    body: Dict[str, Any] = answer.json()
+    assert answer.status_code == status, body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(body) == {"title", "status", "detail", "code"} | (
+        {"errors"} if status == 422 else set()
+    )
+    assert body["status"] == status
+    assert body["title"] == HTTPStatus(status).phrase
+    assert len(body["detail"]) > 15
+    assert code is None or body["code"] == code
+    for error in body.get("errors", ()):
+        assert set(error) == {"pointer", "detail"}
+        assert error["pointer"] == "" or error["pointer"].startswith("/")
+    return body
+
+
+class Answer(NamedTuple):
+    """As much of `httpx.Response` as `problem` needs."""
+
+    status_code: int
+    headers: Dict[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        from json import loads
+
+        return loads(self.content)
+
+
+class Wire:
+    """A connection whose bytes are ours."""
+
+    def __init__(self, server: Server, timeout: float = 20) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout)
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def answer(self) -> Answer:
+        """The next answer; None of it is interpreted but the framing."""
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+        connection.send(h11.EndOfMessage())
+        status, headers, content = 0, {}, b""
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(self.socket.recv(65536))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {n.decode().lower(): v.decode() for n, v in event.headers}
+            elif isinstance(event, h11.Data):
+                content += event.data
+            elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
+                return Answer(status, headers, content)
+
+    def is_closed(self) -> bool:
+        """Whether the server has ended the connection; what it said before is thrown away."""
+        self.socket.setblocking(False)
+        try:
+            while self.socket.recv(65536):
+                pass
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
+
+def raw(server: Server, data: bytes) -> Answer:
+    with Wire(server) as wire:
+        wire.send(data)
+        return wire.answer()
