@@ -42,11 +42,11 @@ class Slashes:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and len(scope["path"]) > 1:
+        if scope["type"] == "http":
             root = scope.get("root_path", "")
-            path = scope["path"].rstrip("/") or "/"
-            inner = path[len(root) :] if root and path.startswith(root) else path
-            scope = {**scope, "path": path + "/" if inner in _SLASHED else path}
+            root = root if scope["path"].startswith(root) else ""
+            path = scope["path"][len(root) :].rstrip("/") or "/"
+            scope = {**scope, "path": f"{root}{path}/" if path in _SLASHED else root + path}
         await self.app(scope, receive, send)
 
 

@@ -61,6 +61,11 @@ Timestamp = Annotated[
     PlainSerializer(rfc3339, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
+Seconds = Annotated[
+    float,
+    PlainSerializer(lambda s: int(s) if s == int(s) else s, when_used="json"),
+    WithJsonSchema({"type": "number"}, mode="serialization"),
+]
 State = Literal["scheduled", "pending", "running", "completed", "failed", "cancelled"]
 
 
@@ -123,8 +128,8 @@ class Job(View):
         PlainSerializer(sorted, return_type=List[str], when_used="json"),
         WithJsonSchema({"type": "array", "items": {"type": "string"}}, mode="serialization"),
     ] = {}
-    timeout: float = 3600
-    expires: Optional[float] = None
+    timeout: Seconds = 3600
+    expires: Optional[Seconds] = None
     attempt: int = 0
     max_attempts: int = 1
     retry_of: Optional[str] = None
@@ -161,7 +166,8 @@ class Job(View):
 
 
 class ExitFacts(NamedTuple):
-    """What is known of an ended run. `stopped_by` is the reason robotni signalled it, if it did."""
+    """What is known of an ended run. `stopped_by` is the reason robotni signalled it, if it did;
+    `last_line` the end of its output, which for a traceback names the exception."""
 
     exit_code: Optional[int] = None
     signal: Optional[str] = None
@@ -169,6 +175,7 @@ class ExitFacts(NamedTuple):
     out_of_memory: bool = False
     spawn_error: Optional[str] = None
     lost: bool = False
+    last_line: str = ""
 
 
 class Outcome(NamedTuple):
@@ -227,8 +234,8 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     if facts.exit_code != 0:
         return JobError(
             code="exit_nonzero",
-            message=f"{what} ended with exit code {facts.exit_code}; "
-            "the end of the output says why.",
+            message=f"{what} ended with exit code {facts.exit_code}"
+            + (f": {facts.last_line}" if facts.last_line else "; it printed nothing."),
         )
     return None
 

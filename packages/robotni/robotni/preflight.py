@@ -88,7 +88,8 @@ class Preflight:
         return None
 
     def _check_cwd(self, path: str) -> Optional[str]:
-        outside = self._outside(path)
+        """The project folder will do, inside the roots or not: whoever serves has chosen it."""
+        outside = None if path == self._folder else self._outside(path)
         if outside is not None:
             return self._roots_hint(path, outside)
         if not os.path.isdir(path):

@@ -88,6 +88,11 @@ class RunDir:
             data = data.lstrip(bytes(range(0x80, 0xC0))) if data[:1] > b"\x7f" else data
         return data.decode("utf-8", "replace"), size > limit
 
+    def last_line(self, limit: int = 300) -> str:
+        """The last line of output that is not blank, cut to `limit` characters."""
+        lines = [line.strip() for line in self.read_tail(4096)[0].splitlines() if line.strip()]
+        return lines[-1][:limit] if lines else ""
+
     def slice(self, start: int, limit: Optional[int] = None) -> Slice:
         """Output from byte `start` to what is there now, at most `limit` bytes."""
         size = self.output_size()

@@ -214,6 +214,7 @@ class Runner:
             stopped_by=ended["stoppedBy"],
             out_of_memory=ended["outOfMemory"],
             spawn_error=ended["spawnError"],
+            last_line=RunDir(self._datadir.jobs, job.job_id, job.run).last_line(),
         )
         self.settle(
             job,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from robotni.errors import SettingsError
 
@@ -80,6 +80,28 @@ class Settings(BaseModel):
         (), description="globs of server variables scripts may see, comma list"
     )
     autostart: bool = Field(True, description="the web process starts the worker when needed")
+
+    @field_validator("data_dir", "host", mode="before")
+    @classmethod
+    def _check_given(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("it is empty; write a value, or leave it out for the default")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token: Optional[str]) -> Optional[str]:
+        if token is not None and not _TOKEN.match(token):
+            raise ValueError("write 8 visible ASCII characters or more, without spaces")
+        return token
+
+    @field_validator("max_timeout")
+    @classmethod
+    def _check_timeouts(cls, longest: float, info: ValidationInfo) -> float:
+        timeout = info.data.get("timeout", 0)
+        if timeout > longest:
+            raise ValueError(f"less than {PREFIX}TIMEOUT={timeout:.12g}; raise it or lower that")
+        return longest
 
     @field_validator("script_roots", mode="before")
     @classmethod

@@ -296,7 +296,8 @@ def test_doubling_ends_at_a_year() -> None:
 @pytest.mark.parametrize(
     "fields, facts, words",
     [
-        ({}, BAD, ["/srv/a.py", "exit code 3", "output says why"]),
+        ({}, BAD, ["/srv/a.py", "exit code 3", "printed nothing"]),
+        ({}, BAD._replace(last_line="KeyError: 'x'"), ["exit code 3: KeyError: 'x'"]),
         ({"script": None, "module": "jobs.a"}, BAD, ["jobs.a ended"]),
         ({"script": None, "type": "add"}, BAD, ["add ended"]),
         ({}, SEGV, ["/srv/a.py", "SIGSEGV"]),

@@ -419,13 +419,13 @@ def test_the_page_works_under_a_path_prefix(server: Server, visit: Callable[...,
     assert all("/pre/fix/" in url for url in tab.requests if not url.startswith("data:"))
 
 
-@pytest.mark.parametrize("path", ["/", "/webdemo/", "/docs/"])
 def test_addresses_with_a_last_slash_lead_to_the_page(
-    server: Server, visit: Callable[..., Visit], path: str
+    server: Server, visit: Callable[..., Visit]
 ) -> None:
-    tab = visit(server).open(path)
-    expect(tab.page).to_have_url(f"{server.url}/{'docs' if 'docs' in path else 'webdemo'}")
-    expect(tab.page.locator("#no-jobs, .swagger-ui .info")).to_be_visible()
+    for path, page in (("/", "/webdemo"), ("/webdemo/", "/webdemo"), ("/docs/", "/docs")):
+        tab = visit(server).open(path)
+        expect(tab.page).to_have_url(f"{server.url}{page}")
+        expect(tab.page.locator("#no-jobs, .swagger-ui .info")).to_be_visible()
 
 
 def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
@@ -439,7 +439,7 @@ def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
     status.locator("button").first.click()
     status.get_by_role("button", name="Try it out").click()
     status.get_by_role("button", name="Execute").click()
-    expect(status.get_by_text('"pollInterval": 5')).to_be_visible()
+    expect(status.locator(".live-responses-table")).to_contain_text('"consumer": "idle"')
     operations.first.locator("button").first.click()
     expect(operations.first).to_contain_text("422")
     expect(tab.page.locator(".errors-wrapper")).to_have_count(0)

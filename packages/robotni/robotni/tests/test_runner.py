@@ -70,6 +70,12 @@ def test_a_failure_is_told_with_its_code(house: House) -> None:
     assert (job.status, job.exit_code, code(job)) == ("failed", 7, "exit_nonzero")
 
 
+def test_the_sentence_of_a_failure_names_what_the_script_said_last(house: House) -> None:
+    job = run(house, "import nothing_of_that_name")
+    assert job.error is not None
+    assert job.error.message.endswith("No module named 'nothing_of_that_name'")
+
+
 def test_a_signal_of_its_own_is_told_by_name(house: House) -> None:
     job = run(house, "import os; os.kill(os.getpid(), 11)")
     assert (job.status, job.signal, code(job)) == ("failed", "SIGSEGV", "signalled")
