@@ -7,7 +7,6 @@ changes (a trigger holds it). Cost of a job: submit, ticket taken, claim and fin
 and an fsync each. It must not know how a run works, nor who calls.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -23,18 +22,13 @@ from robotni.job import (
     TERMINAL,
     TRANSITIONS,
     WAITING,
-    Attempt,
     Job,
-    JobError,
-    Progress,
     expiry,
 )
+from robotni.rows import LIST_COLUMNS, columns, plain, to_job, to_row
 
 QUEUE = "robotni"
 HOUR = 3600
-_JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
-_COLUMNS = tuple(name for name in Job.model_fields if name != "output")
-_LIST_COLUMNS = tuple(name for name in _COLUMNS if name not in ("attempts", "stdin"))
 
 
 class Tickets:
@@ -57,22 +51,13 @@ class Filters(NamedTuple):
     q: Optional[str] = None
 
 
-class _JsonField(TextField):
-    def db_value(self, value: Any) -> Any:
-        return None if value is None else json.dumps(value, ensure_ascii=False)
-
-    def python_value(self, value: Any) -> Any:
-        return None if value is None else json.loads(value)
-
-
 class Store:
     """One database file, usable from every thread of a process."""
 
     def __init__(self, path: Path, tickets: Tickets) -> None:
         self._tickets = tickets
         self._db = Database(path)
-        columns = {name: (_JsonField if name in _JSON else BareField)() for name in _COLUMNS}
-        self._job = self._db.model("job", columns)
+        self._job = self._db.model("job", columns())
         self._task = self._db.model(
             "task",
             {"id": BareField(), "queue": TextField(), "data": BlobField(), "priority": BareField()},
@@ -101,7 +86,7 @@ class Store:
                     f"{max_pending} jobs wait already; try again later, or raise "
                     "ROBOTNI_MAX_PENDING"
                 )
-            self._job.insert(**_row(job)).execute()
+            self._job.insert(**to_row(job)).execute()
             if job.status == PENDING:
                 self._add_ticket(job.job_id)
         return None
@@ -116,12 +101,12 @@ class Store:
 
     def _one(self, condition: Any) -> Optional[Job]:
         row = self._job.select().where(condition).dicts().first()
-        return None if row is None else _record(row)
+        return None if row is None else to_job(row)
 
     def list(self, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
         """Newest first, those older than job id `before`, without `attempts` and `stdin`."""
         job = self._job
-        query = job.select(*(getattr(job, name) for name in _LIST_COLUMNS))
+        query = job.select(*(getattr(job, name) for name in LIST_COLUMNS))
         if filters.type is not None:
             query = query.where(job.type == filters.type)
         if filters.status:
@@ -132,11 +117,11 @@ class Store:
             query = query.where(_starts(job.name, filters.q) | _starts(job.job_id, filters.q))
         if before is not None:
             query = query.where(job.job_id < before)
-        return [_record(row) for row in query.order_by(job.job_id.desc()).limit(limit).dicts()]
+        return [to_job(row) for row in query.order_by(job.job_id.desc()).limit(limit).dicts()]
 
     def running(self) -> List[Job]:
         query = self._job.select().where(self._job.status == RUNNING)
-        return [_record(row) for row in query.order_by(self._job.job_id).dicts()]
+        return [to_job(row) for row in query.order_by(self._job.job_id).dicts()]
 
     def counts(self) -> Dict[str, int]:
         """Number of jobs in each state."""
@@ -170,10 +155,10 @@ class Store:
         with self._db.write():
             return self._move(verb, job_id, run, columns)
 
-    def _move(self, verb: str, job_id: str, run: Optional[int], columns: Dict[str, Any]) -> bool:
+    def _move(self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any]) -> bool:
         allowed, to = TRANSITIONS[verb]
         job = self._job
-        values = {n: _plain(v) for n, v in columns.items()}
+        values = {n: plain(v) for n, v in values.items()}
         query = job.update(status=to, **values).where(
             job.job_id == job_id, job.status.in_(list(allowed))
         )
@@ -234,7 +219,7 @@ class Store:
 
     def expire(self, now: float) -> int:
         """Fails pending jobs that waited longer than they were willing to; how many."""
-        late = [_record(row) for row in self._expiring(now).limit(1000).dicts()]
+        late = [to_job(row) for row in self._expiring(now).limit(1000).dicts()]
         return sum(
             self.transition("expire", j.job_id, error=expiry(j), finished_at=now) for j in late
         )
@@ -342,34 +327,3 @@ class Store:
 
 def _starts(column: Any, prefix: str) -> Any:
     return (column >= prefix) & (column < prefix + "\U0010ffff")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (JobError, Progress)):
-        return value.model_dump()
-    if isinstance(value, list):
-        return [_attempt_row(v) if isinstance(v, Attempt) else v for v in value]
-    return value
-
-
-def _attempt_row(attempt: Attempt) -> Dict[str, Any]:
-    return {**attempt.model_dump(), "run": attempt.run}
-
-
-def _row(job: Job) -> Dict[str, Any]:
-    return {name: _plain(getattr(job, name)) for name in _COLUMNS}
-
-
-def _record(row: Dict[str, Any]) -> Job:
-    row["output_truncated"] = bool(row["output_truncated"])
-    if row["error"] is not None:
-        row["error"] = JobError.model_construct(**row["error"])
-    if row["progress"] is not None:
-        row["progress"] = Progress.model_construct(**row["progress"])
-    row["attempts"] = [_attempt(a) for a in row.get("attempts") or ()]
-    return Job.model_construct(**row)
-
-
-def _attempt(row: Dict[str, Any]) -> Attempt:
-    error = row["error"] and JobError.model_construct(**row["error"])
-    return Attempt.model_construct(**{**row, "error": error})
