@@ -8,9 +8,10 @@ from typing import Any, AsyncIterator, Deque, Dict, Optional
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from robotni import __version__, pages, problems, routes_queue, routes_worker
+from robotni import __version__, openapi, pages, problems, routes_queue, routes_worker
+from robotni.body import Receive, Scope, Send
 from robotni.engine import Engine
-from robotni.guard import App, Guard, Receive, Scope, Send
+from robotni.guard import App, Guard
 from robotni.settings import Settings
 from robotni.starter import Starter
 
@@ -51,12 +52,10 @@ class Slashes:
 
 
 class Api(FastAPI):
-    """FastAPI whose document holds the schemas that our own descriptions point at."""
+    """FastAPI with the document completed."""
 
     def openapi(self) -> Dict[str, Any]:
-        document = super().openapi()
-        document["components"]["schemas"].update(problems.SCHEMAS)
-        return document
+        return openapi.complete(super().openapi())
 
 
 def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
@@ -128,7 +127,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         tags=["health"],
         operation_id="isReady",
         summary="Store and queue can be used",
-        responses={200: _HEALTHY, **problems.described(507)},
+        responses={200: _HEALTHY, **openapi.described(507)},
     )
     def readyz() -> Any:
         engine.check()

@@ -17,7 +17,10 @@ import psutil
 
 from robotni.errors import DataDirError
 
-_NETWORK = ("nfs", "cifs", "smb", "afs", "9p", "fuse.sshfs", "ceph", "gluster", "lustre", "webdav")
+_NETWORK = (
+    "nfs", "cifs", "smb", "afs", "afp", "9p", "ceph", "lustre", "webdav",
+    "fuse.sshfs", "fuse.ceph", "fuse.gluster",
+)  # fmt: skip
 
 
 class DataDir:
@@ -34,6 +37,12 @@ class DataDir:
         self.leave = path / "leave"
 
     def open(self) -> "DataDir":
+        kind = file_system(self.path)
+        if kind.startswith(_NETWORK):
+            raise DataDirError(
+                f"the data directory {self.path} lies on a network file system ({kind}), where "
+                "locks cannot be trusted; set ROBOTNI_DATA_DIR to a folder on a local disk"
+            )
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             os.chmod(self.path, 0o700)
@@ -47,12 +56,6 @@ class DataDir:
                 f"the data directory {self.path} cannot be used ({error.strerror}); make it "
                 "writable, or set ROBOTNI_DATA_DIR to a folder of yours"
             ) from None
-        kind = file_system(self.path)
-        if kind.startswith(_NETWORK):
-            raise DataDirError(
-                f"the data directory {self.path} lies on a network file system ({kind}), where "
-                "locks cannot be trusted; set ROBOTNI_DATA_DIR to a folder on a local disk"
-            )
         return self
 
 
@@ -76,21 +79,21 @@ def make_fifo(path: Path) -> None:
 
 
 def file_system(path: Path) -> str:
-    """Type of the file system `path` lies on (`ext4`, `nfs4`); empty when unknown."""
+    """Type of the file system `path` lies on, or will (`ext4`, `nfs4`); empty when unknown."""
     real = os.path.realpath(path)
     mounts = [
-        (p.mountpoint, p.fstype)
-        for p in psutil.disk_partitions(all=True)
+        (len(p.mountpoint), order, p.fstype)  # of two at one place the later hides the other
+        for order, p in enumerate(psutil.disk_partitions(all=True))
         if os.path.commonpath([real, p.mountpoint]) == p.mountpoint
     ]
-    return max(mounts, key=lambda mount: len(mount[0]))[1] if mounts else ""
+    return max(mounts)[2] if mounts else ""
 
 
-def take_lock(path: Path, wait: bool = False) -> Optional[int]:
+def take_lock(path: Path) -> Optional[int]:
     """The descriptor that holds the lock of `path`, or None while another holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
         return None

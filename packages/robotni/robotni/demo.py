@@ -17,8 +17,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import click
 
-from robotni.client import Client, Unreachable
-from robotni.errors import RobotniError
+from robotni.client import Client, RemoteJob
+from robotni.errors import RobotniError, Unreachable
 
 START_WITHIN = 20.0
 STOP_WITHIN = 10.0
@@ -50,17 +50,17 @@ def run_demo(script: Optional[str], venv: Optional[str], args: List[str]) -> int
         request = {"script": os.path.abspath(script), "venv": os.path.abspath(venv), "args": args}
         with _server(Path(folder), request) as url, Client(url) as client:
             click.echo(f"robotni serves on {url}\n\nPOST /api/worker/jobs\n{_pretty(request)}\n")
-            job = _follow(client, client.submit(request)["jobId"])
+            job = _follow(client.submit(request))
     click.echo("server and worker stopped, nothing left behind")
     return 0 if job["status"] == "completed" else 1
 
 
-def _follow(client: Client, job_id: str) -> Dict[str, Any]:
-    click.echo(f"202 Accepted, job id {job_id}; polling GET /api/worker/jobs/{job_id}")
+def _follow(job: RemoteJob) -> RemoteJob:
+    click.echo(f"202 Accepted, job id {job.id}; polling GET /api/worker/jobs/{job.id}")
     states: List[str] = []
     shown = ""
 
-    def seen(job: Dict[str, Any]) -> None:
+    def seen(job: RemoteJob) -> None:
         nonlocal shown
         if job["status"] not in states:
             states.append(job["status"])
@@ -70,7 +70,7 @@ def _follow(client: Client, job_id: str) -> Dict[str, Any]:
             click.echo(line)
             shown = line
 
-    job = client.wait(job_id, POLL, seen)
+    job.wait(poll=POLL, seen=seen)
     click.echo(f"\nstates seen  {' -> '.join(states)}")
     click.echo(f"exit code    {job['exitCode']}")
     if job["error"] is not None:

@@ -7,7 +7,10 @@
     ├── QueueFull           MAX_PENDING jobs wait already
     ├── StorageFull         the disk has no room for another job
     ├── SettingsError       a wrong setting; one line for each
-    └── DataDirError        the data directory cannot be used
+    ├── DataDirError        the data directory cannot be used
+    ├── Refused             the guard does not serve this Host or Origin  (seen by clients)
+    ├── TokenRequired       the token is missing or wrong                 (seen by clients)
+    └── Unreachable         nobody answers at the URL                     (seen by clients)
 
 `api.py` maps codes to HTTP and `client.py` maps them back. A message says how to mend it.
 """
@@ -66,3 +69,15 @@ class SettingsError(RobotniError):
 
 class DataDirError(RobotniError):
     code = "data_dir_error"
+
+
+class Refused(RobotniError):
+    code = "refused"
+
+
+class TokenRequired(RobotniError):
+    code = "token_required"
+
+
+class Unreachable(RobotniError):
+    code = "unreachable"

@@ -6,40 +6,27 @@ without Content-Type for JSON, and any web page could then run jobs. Puts its he
 answers. It must not know what a job is.
 """
 
-import asyncio
 import hmac
-import json
-import math
 import re
-from typing import (
-    Any,
-    Awaitable,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    MutableMapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Awaitable, Callable, Dict, Iterable, Optional
 
 import psutil
 
+from robotni.body import (
+    Message,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    check_body,
+    headers_fault,
+    read_body,
+    values_of,
+)
 from robotni.settings import PREFIX, Settings, is_loopback
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY = 1 << 20
-MAX_HEADERS = 100
-MAX_HEADER_BYTES = 16 * 1024
-MAX_DEPTH = 100
-BODY_WITHIN = 10.0  # seconds for a body to arrive
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 OPEN_PATHS = frozenset(("/", "/livez", "/readyz", "/docs", "/openapi.json", "/webdemo"))
 OPEN_PREFIX = "/webdemo/"
@@ -50,18 +37,6 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"private, no-cache"),
 )
-
-
-class Refusal(NamedTuple):
-    """An answer instead of a service: status, code, and how to mend it."""
-
-    status: int
-    code: str
-    detail: str
-    headers: Sequence[Tuple[bytes, bytes]] = ()
-
-
-_TOO_LARGE = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
 
 
 class Guard:
@@ -80,7 +55,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         send = _with_headers(send)
-        body = _headers_fault(scope) or await _read_body(scope, receive)
+        body = headers_fault(scope) or await read_body(scope, receive)
         refusal = body if isinstance(body, Refusal) else self._refuse(scope, body)
         if refusal is not None:
             await self._answer(refusal, send)
@@ -94,7 +69,7 @@ class Guard:
             or self._check_host(scope)
             or self._check_origin(scope)
             or self._check_token(scope)
-            or _check_body(scope, body)
+            or check_body(scope, body)
         )
 
     def _check_exposure(self, scope: Scope) -> Optional[Refusal]:
@@ -113,7 +88,7 @@ class Guard:
         )
 
     def _check_host(self, scope: Scope) -> Optional[Refusal]:
-        hosts = _all(scope, b"host")
+        hosts = values_of(scope, b"host")
         match = _HOST.match(hosts[0].lower()) if len(hosts) == 1 else None
         if match is not None and match["name"] in self._settings.allowed_hosts:
             return None
@@ -127,9 +102,9 @@ class Guard:
     def _check_origin(self, scope: Scope) -> Optional[Refusal]:
         if scope["method"] in SAFE_METHODS and not _is_preflight(scope):
             return None
-        origins = _all(scope, b"origin")
+        origins = values_of(scope, b"origin")
         if origins:
-            host = _all(scope, b"host")[0].lower()
+            host = values_of(scope, b"host")[0].lower()
             own = (f"http://{host}", f"https://{host}")
             if len(origins) == 1 and origins[0].lower() in (*own, *self._settings.allowed_origins):
                 return None
@@ -139,7 +114,7 @@ class Guard:
                 "a page of another origin may not do this; if it is yours, add its origin to "
                 f"{PREFIX}ALLOWED_ORIGINS",
             )
-        sites = _all(scope, b"sec-fetch-site")
+        sites = values_of(scope, b"sec-fetch-site")
         if all(site in ("same-origin", "none") for site in sites):
             return None
         return Refusal(
@@ -156,7 +131,7 @@ class Guard:
             return None
         if _is_preflight(scope):
             return None  # browsers send it without; it does nothing
-        shown = _all(scope, b"authorization")
+        shown = values_of(scope, b"authorization")
         scheme, _, value = (shown[0] if len(shown) == 1 else "").partition(" ")
         right = hmac.compare_digest(value.strip().encode("latin-1"), token.encode())
         if right and scheme.lower() == "bearer":
@@ -181,42 +156,6 @@ class Guard:
         await send({"type": "http.response.body", "body": body})
 
 
-def _headers_fault(scope: Scope) -> Optional[Refusal]:
-    size = sum(len(name) + len(value) for name, value in scope["headers"])
-    if len(scope["headers"]) <= MAX_HEADERS and size <= MAX_HEADER_BYTES:
-        return None
-    return Refusal(
-        431,
-        "headers_too_large",
-        f"the request has over {MAX_HEADERS} headers or 16 KiB of them; send less",
-    )
-
-
-async def _read_body(scope: Scope, receive: Receive) -> "bytes | Refusal":
-    lengths = _all(scope, b"content-length")
-    if any(not length.isdecimal() or int(length[:12]) > MAX_BODY for length in lengths):
-        return _TOO_LARGE
-    if not lengths and not _all(scope, b"transfer-encoding"):
-        return b""
-    try:
-        return await asyncio.wait_for(_receive_body(receive), BODY_WITHIN)
-    except asyncio.TimeoutError:
-        return Refusal(408, "body_too_slow", "the body did not arrive in 10 s; send it at once")
-
-
-async def _receive_body(receive: Receive) -> "bytes | Refusal":
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":  # half a body may be valid JSON: not for us
-            return Refusal(400, "body_incomplete", "the body ended early; send all of it")
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            return _TOO_LARGE
-        if not message.get("more_body", False):
-            return body
-
-
 def _replay(body: bytes, receive: Receive) -> Receive:
     sent = False
 
@@ -228,62 +167,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-def _check_body(scope: Scope, body: bytes) -> Optional[Refusal]:
-    if not body:
-        return None
-    kinds = _all(scope, b"content-type")
-    kind = kinds[0].split(";")[0].strip().lower() if len(kinds) == 1 else ""
-    if kind != "application/json":
-        return Refusal(
-            415, "not_json", "send the body as JSON, with the header Content-Type: application/json"
-        )
-    fault = json_fault(body)
-    if fault is None:
-        return None
-    return Refusal(422, "invalid_json", f"the body is no usable JSON: {fault}; mend it")
-
-
-def json_fault(body: bytes) -> Optional[str]:
-    """What is wrong with a JSON text that must be UTF-8, finite and not too deep; or None."""
-    try:
-        value = json.loads(
-            body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_finite
-        )
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
-            return "it is nested too deeply"
-    except RecursionError:
-        return "it is nested too deeply"
-    except UnicodeEncodeError:
-        return "it holds half of a surrogate pair"
-    except ValueError as error:
-        return str(error)[:200]
-    return None
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether values nest over MAX_DEPTH levels; level by level, since recursion has its limit."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        children = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [c for items in children for c in items if isinstance(c, (dict, list))]
-        if not level:
-            return False
-    return True
-
-
-def _reject_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number is out of range")
-    return value
 
 
 def _with_headers(send: Send) -> Send:
@@ -306,10 +189,6 @@ def _listens_beyond_loopback(port: int) -> bool:
     return any(a.port == port and not is_loopback(a.ip) for a in listening)
 
 
-def _all(scope: Scope, name: bytes) -> List[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-
-
 def _path(scope: Scope) -> str:
     """The path within this app, also when it is mounted below another."""
     path, root = scope["path"], scope.get("root_path", "")
@@ -317,4 +196,4 @@ def _path(scope: Scope) -> str:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    return scope["method"] == "OPTIONS" and bool(_all(scope, b"access-control-request-method"))
+    return scope["method"] == "OPTIONS" and bool(values_of(scope, b"access-control-request-method"))

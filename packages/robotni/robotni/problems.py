@@ -7,7 +7,6 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -47,34 +46,6 @@ class Problem(BaseModel):
     detail: str
     code: str
     errors: Optional[List[ProblemError]] = None
-
-
-_, _schemas = models_json_schema(
-    [(Problem, "serialization"), (JobRequest, "validation")],
-    ref_template="#/components/schemas/{model}",
-)
-SCHEMAS: Dict[str, Any] = _schemas["$defs"]  # for the OpenAPI document
-_MEANINGS = {
-    401: "ROBOTNI_TOKEN is set, and was not shown",
-    403: "This Host or Origin is not allowed",
-    404: "There is no such thing",
-    409: "The job's state forbids it",
-    413: "The body is over 1 MiB",
-    415: "The body is not application/json",
-    416: "Nothing is there yet; Content-Range says how much is",
-    422: "The request is wrong; errors points at each fault",
-    429: "ROBOTNI_MAX_PENDING jobs wait already; see Retry-After",
-    507: "The disk is full",
-}
-
-
-def described(*statuses: int) -> Dict[Any, Dict[str, Any]]:
-    """Error answers for the OpenAPI document; any call can be refused by the guard."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"description": _MEANINGS[status], "content": content}
-        for status in (*statuses, 401, 403, 422)
-    }
 
 
 def render(

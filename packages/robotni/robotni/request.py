@@ -188,7 +188,8 @@ def nests_deeper(value: Any, levels: int) -> bool:
 def params_as_flags(params: Dict[str, Any]) -> List[str]:
     """`{"x": 5, "tag": ["a", "b"], "dry": true}` as `--x 5 --tag a --tag b --dry`.
 
-    false and null leave the flag out; objects are handed over as JSON. What begins with a dash
+    false and null leave the flag out; objects are handed over as JSON, and 5.0 as 5, which JSON
+    and its schemas take for one number. What begins with a dash
     is written `--x=-5`, so that it cannot pass for a flag.
     """
     flags: List[str] = []
@@ -197,6 +198,7 @@ def params_as_flags(params: Dict[str, Any]) -> List[str]:
             if item is True:
                 flags.append(f"--{name}")
             elif item is not None and item is not False:
-                text = item if isinstance(item, str) else json.dumps(item)
+                whole = isinstance(item, float) and item.is_integer()
+                text = item if isinstance(item, str) else json.dumps(int(item) if whole else item)
                 flags += [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
     return flags

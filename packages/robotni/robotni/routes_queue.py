@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.engine import Engine
-from robotni.job import CANCELLED, COMPLETED, PENDING, SCHEDULED, Job, JobError, State, rfc3339
-from robotni.problems import described
+from robotni.job import CANCELLED, PENDING, SCHEDULED, Job, JobError, State, rfc3339
+from robotni.openapi import described
 from robotni.request import JobRequest
-from robotni.routes_worker import ID_EXAMPLE, JobId, example
+from robotni.routes_worker import JobId
 from robotni.store import Filters
 
 LISTED = 200
@@ -20,36 +20,23 @@ class _Body(BaseModel):
 
 
 class AddRequest(_Body):
-    model_config = example({"x": 5, "y": 3})
-
     x: int = Field(description="of any size")
     y: int = Field(description="of any size")
 
 
 class FakeJobRequest(_Body):
-    model_config = example({"seconds": 10})
-
     seconds: float = Field(10, ge=0, le=86400)
 
 
 class TaskId(BaseModel):
-    model_config = example({"task_id": ID_EXAMPLE})
-
     task_id: str
 
 
 class TaskResult(BaseModel):
-    model_config = example({"task_id": ID_EXAMPLE, "status": COMPLETED, "result": 8, "error": None})
-
     task_id: str
     status: State
     result: Any
     error: Optional[JobError]
-
-
-_ITEM = {
-    "task_id": ID_EXAMPLE, "name": "add", "timestamp": "2026-11-22T12:00:00.000Z", "eta": None,
-}  # fmt: skip
 
 
 class QueueItem(BaseModel):
@@ -62,15 +49,6 @@ class QueueItem(BaseModel):
 class Queue(BaseModel):
     """At most 200 of each; `totals` counts all."""
 
-    model_config = example(
-        {
-            "pending": [_ITEM],
-            "scheduled": [],
-            "revoked": [],
-            "totals": {"pending": 1, "scheduled": 0, "revoked": 0},
-        }
-    )
-
     pending: List[QueueItem]
     scheduled: List[QueueItem]
     revoked: List[QueueItem]
@@ -78,15 +56,11 @@ class Queue(BaseModel):
 
 
 class Revoked(BaseModel):
-    model_config = example({"task_id": ID_EXAMPLE, "revoked": True})
-
     task_id: str
     revoked: bool
 
 
 class Flushed(BaseModel):
-    model_config = example({"pending": 3, "scheduled": 1})
-
     pending: int
     scheduled: int
 

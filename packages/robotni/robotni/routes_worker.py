@@ -6,55 +6,22 @@ import re
 from typing import Any, Callable, Dict, List, Literal, Optional
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import Annotated
 
 from robotni.conditional import conditional, output_response
 from robotni.engine import Engine
 from robotni.errors import FieldError, InvalidRequest
-from robotni.job import RUNNING, STATES, Attempt, Job, Timestamp, View, rfc3339
-from robotni.problems import described, validated
+from robotni.job import RUNNING, Job, Timestamp, View, rfc3339
+from robotni.openapi import JOB_ID, body_of, described
+from robotni.problems import validated
 from robotni.store import Filters
 from robotni.workers import WorkerType
 
 POLL_INTERVAL = "5"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
-_SUBMIT_EXAMPLE = {"script": "jobs/hello.py", "venv": ".venv", "args": ["--n", "3"]}
-ID_EXAMPLE = "01936f3e8c7a7d1e9b2f4c5a6d7e8f90"
-_JOB_EXAMPLE = Job(
-    job_id=ID_EXAMPLE,
-    status="running",
-    timestamp=1795348800,
-    script="/srv/app/jobs/hello.py",
-    venv="/srv/app/.venv",
-    args=["--n", "3"],
-    cwd="/srv/app",
-    attempt=1,
-    started_at=1795348800.012,
-    attempts=[Attempt(attempt=1, started_at=1795348800.012)],
-).model_dump(mode="json", by_alias=True)
-_ITEM_EXAMPLE = {k: v for k, v in _JOB_EXAMPLE.items() if k not in ("output", "attempts")}
-_STATUS_EXAMPLE = {
-    "status": "ok", "version": "1.0", "uptime": 60.5, "pollInterval": 5,
-    "workers": {"max": 4, "busy": 0, "consumer": "running"},
-    "jobs": dict.fromkeys(STATES, 0),
-    "queue": {"pending": 0, "scheduled": 0, "oldestPendingSeconds": None},
-    "slo": {"completedWithinTimeout": 1.0, "apiP95Ms": 4.2},
-    "nextWake": "2026-11-23T00:00:00.000Z",
-}  # fmt: skip
-_TYPE_EXAMPLE = {
-    "type": "add", "title": "Add", "description": "Adds two integers of any size.",
-    "capabilities": ["cancel", "timeout", "retry", "output", "progress", "result"],
-    "schema": {"type": "object", "properties": {"x": {"type": "integer"}}},
-}  # fmt: skip
-
-JobId = Annotated[str, Path(description="as a submit returned it", examples=[ID_EXAMPLE])]
-
-
-def example(value: Any) -> ConfigDict:
-    """For the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"example": value})
+JobId = Annotated[str, Path(description="as a submit returned it", examples=[JOB_ID])]
 
 
 class JobItem(Job):
@@ -65,8 +32,6 @@ class JobItem(Job):
 
 
 class JobList(View):
-    model_config = example({"jobs": [_ITEM_EXAMPLE], "nextCursor": None})
-
     jobs: List[JobItem]
     next_cursor: Optional[str]
 
@@ -93,8 +58,6 @@ class Slo(View):
 class Status(View):
     """Durations are seconds, counts are jobs."""
 
-    model_config = example(_STATUS_EXAMPLE)
-
     status: Literal["ok"]
     version: str
     uptime: float
@@ -107,17 +70,7 @@ class Status(View):
 
 
 class TypeList(View):
-    model_config = example({"types": [_TYPE_EXAMPLE]})
-
     types: List[WorkerType]
-
-
-def job_answer(description: str) -> Dict[str, Any]:
-    return {
-        "model": Job,
-        "description": description,
-        "content": {"application/json": {"example": _JOB_EXAMPLE}},
-    }
 
 
 def job_json(job: Job) -> bytes:
@@ -150,21 +103,11 @@ def create_router(
         operation_id="submitJob",
         summary="Submit a job",
         responses={
-            200: job_answer("The job this Idempotency-Key made before"),
-            202: job_answer("Stored; poll the job at Location"),
+            200: {"model": Job, "description": "The job this Idempotency-Key made before"},
+            202: {"model": Job, "description": "Stored; poll the job at Location"},
             **described(413, 415, 429, 507),
         },
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": "#/components/schemas/JobRequest"},
-                        "example": _SUBMIT_EXAMPLE,
-                    }
-                },
-            }
-        },
+        openapi_extra=body_of("JobRequest"),
     )
     def submit(
         request: Request,
@@ -222,7 +165,7 @@ def create_router(
         operation_id="getJob",
         summary="One job",
         responses={
-            200: job_answer("The job as it is now"),
+            200: {"model": Job, "description": "The job as it is now"},
             304: {"description": "As the ETag in If-None-Match says"},
             **described(404),
         },
@@ -253,8 +196,8 @@ def create_router(
         operation_id="cancelJob",
         summary="Cancel a job",
         responses={
-            200: job_answer("Cancelled"),
-            202: job_answer("Its processes are being ended; poll"),
+            200: {"model": Job, "description": "Cancelled"},
+            202: {"model": Job, "description": "Its processes are being ended; poll"},
             **described(404, 409),
         },
     )
@@ -268,7 +211,7 @@ def create_router(
         operation_id="retryJob",
         summary="A new job from the request of an ended one",
         responses={
-            202: job_answer("Stored; poll the job at Location"),
+            202: {"model": Job, "description": "Stored; poll the job at Location"},
             **described(404, 409, 429, 507),
         },
     )

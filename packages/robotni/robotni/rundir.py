@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from robotni.datadir import ring
+from robotni.request import MAX_DEPTH, nests_deeper
 
 MAX_RESULT = 1 << 20
 MAX_PROGRESS_TAIL = 4096
@@ -71,9 +72,10 @@ class RunDir:
 
     def output_size(self) -> int:
         try:
-            return os.stat(self.output).st_size
+            found = os.lstat(self.output)
         except FileNotFoundError:
             return 0
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
     def read_tail(self, limit: int) -> Tuple[str, bool]:
         """The last `limit` bytes of output as text, and whether that is less than all."""
@@ -85,7 +87,7 @@ class RunDir:
             file.seek(max(0, size - limit))
             data = file.read(limit)
         if size > limit:  # a cut within a character is no bad byte of the script's
-            data = data.lstrip(bytes(range(0x80, 0xC0))) if data[:1] > b"\x7f" else data
+            data = re.sub(rb"\A[\x80-\xbf]{1,3}", b"", data)
         return data.decode("utf-8", "replace"), size > limit
 
     def last_line(self, limit: int = 300) -> str:
@@ -100,10 +102,13 @@ class RunDir:
         return Slice(size, start, _chunks(self.output, start, end))
 
     def note(self, text: str) -> None:
-        """Writes a line of robotni's own into the job's log."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self.output, flags, 0o600), "ab") as file:
-            file.write(f"robotni: {text}\n".encode("utf-8", "replace"))
+        """Writes a line of robotni's own into the job's log, where that is possible."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            with os.fdopen(os.open(self.output, flags | os.O_CLOEXEC, 0o600), "ab") as file:
+                file.write(f"robotni: {text}\n".encode("utf-8", "replace"))
+        except OSError:
+            pass  # a full disk, or no file: the run must settle
 
     def read_result(self) -> Any:
         """The script's JSON result, None when it wrote none; ValueError says what is wrong."""
@@ -121,6 +126,8 @@ class RunDir:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the result is no JSON ({error}); write it with json.dump") from None
+        if nests_deeper(value, MAX_DEPTH):
+            raise ValueError(f"the result is nested over {MAX_DEPTH} deep; write it flatter")
         return value
 
     def read_progress(self) -> Optional[Tuple[float, str]]:
@@ -132,8 +139,9 @@ class RunDir:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - MAX_PROGRESS_TAIL))
             lines = file.read(MAX_PROGRESS_TAIL).decode("utf-8", "replace").splitlines()
-        for line in reversed(lines):
-            match = re.match(r"\s*(\d{1,3}(?:\.\d{1,9})?)%?(?:\s+(.*))?\Z", line, re.ASCII)
+        whole = lines[1:] if size > MAX_PROGRESS_TAIL else lines
+        for line in reversed(whole):
+            match = re.match(r"\s*(\d{1,3}(?:\.\d+)?)%?(?:\s+(.*))?\Z", line, re.ASCII)
             if match:
                 return min(float(match[1]), 100.0), (match[2] or "").strip()[:500]
         return None

@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, List, Optional
 import httpx
 import psutil
 
-from robotni.client import Client, Unreachable
+from robotni.client import Client
+from robotni.errors import Unreachable
 
 PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
 WITHIN = 20.0

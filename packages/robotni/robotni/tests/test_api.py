@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from robotni import __version__
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, problem, raw, serving, stored
-from robotni.tests.processes import Server
+from robotni.tests.processes import Server, eventually
 
 JOBS = "/api/worker/jobs"
 
@@ -58,7 +58,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "origin_not_allowed",
             "ROBOTNI_ALLOWED_ORI",
         ),
-        ("POST", JOBS, {}, 422, "invalid_request", "/venv"),
+        ("POST", JOBS, {}, 422, "invalid_request", ".venv"),
         ("POST", JOBS, {"json": {}}, 422, "invalid_request", ".venv"),
         ("POST", JOBS, {"json": []}, 422, "invalid_request", "JSON object"),
         ("POST", JOBS, {"json": {**HELLO, "scirpt": 1}}, 422, "invalid_request", "known are"),
@@ -125,7 +125,7 @@ def test_a_crash_is_a_problem_with_every_header_and_stores_nothing(
     assert "Traceback" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "private, no-cache"
-    assert "FileNotFoundError" in server.log()
+    eventually(lambda: "FileNotFoundError" in server.log())
     assert stored(server) == 0
     problem(server.http.get("/readyz"), 500)
     assert server.http.get("/livez").status_code == 200
@@ -294,9 +294,8 @@ def examples(document: Dict[str, Any], operation: Dict[str, Any]) -> List[Tuple[
         named = schema
         while "$ref" in named or "anyOf" in named:
             named = named["anyOf"][0] if "anyOf" in named else resolve(document, named["$ref"])
-        given = [holder[k] for k in ("example",) if k in holder]
-        given += [s["example"] for s in (schema, named) if "example" in s]
-        given += [example for example in schema.get("examples", ())]
+        given = [place["example"] for place in (holder, schema, named) if "example" in place]
+        given += schema.get("examples", ())
         found += [(example, schema) for example in given]
     return found
 

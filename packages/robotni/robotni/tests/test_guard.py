@@ -12,9 +12,9 @@ from urllib.parse import urljoin
 import psutil
 import pytest
 
-from robotni.guard import MAX_BODY
+from robotni.body import MAX_BODY
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, Wire, problem, raw, serving, stored
-from robotni.tests.processes import Server, clean_environ, eventually, free_port
+from robotni.tests.processes import Server, clean_environ, eventually, free_port, make_venv
 
 ENTRIES = Path(__file__).parents[2] / "robotni_huey"
 JOBS = "/api/worker/jobs"
@@ -623,7 +623,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dict[str, Serv
     processes = []
     for kind, (settings, options) in kinds.items():
         project = tmp_path_factory.mktemp(kind)
-        (project / "hello.py").write_text("")
+        make_venv(project / ".venv")
+        (project / "hello.py").touch()
         server = servers[kind] = Server(project, port=free_port())
         places = {"data_dir": project / "data", "script_roots": project, "autostart": 0}
         with open(project / "server.log", "wb") as log:
@@ -683,7 +684,9 @@ def test_under_a_foreign_server_the_guard_stands_before_the_framework(
 def test_below_a_path_of_its_own_links_lead_back_there(foreign: Dict[str, Server]) -> None:
     http = foreign["loopback"].http
     assert urljoin("/robotni/", http.get("/").headers["location"]) == "/robotni/webdemo"
-    location = http.post(JOBS, json=HELLO).headers["location"]
+    folder = foreign["loopback"].project
+    here = {"script": str(folder / "hello.py"), "venv": str(folder / ".venv"), "cwd": str(folder)}
+    location = http.post(JOBS, json=here).headers["location"]
     assert location.startswith("/robotni/api/worker/jobs/")
     assert http.get(location[len("/robotni") :]).status_code == 200  # as a proxy strips it
     for path in ("/add", "/add/"):

@@ -56,7 +56,7 @@ function onClick(id, action) {
 }
 
 installForms();
-byId("new-job").open = matchMedia("(min-width: 56rem)").matches; // the list is in sight first
+byId("new-job").open = matchMedia("(min-width: 66rem)").matches; // the list is in sight first
 onClick("flush", flush);
 onClick("cancel", () => cancel(shownJob()));
 onClick("retry", () => retry(shownJob()));

@@ -85,15 +85,18 @@ def describe(script: Path) -> WorkerType:
     match = _BLOCK.search(script.read_text(encoding="utf-8"))
     if match is None:
         raise ValueError(f"{script} has no '# /// script' block with [tool.robotni]")
-    lines = match["body"].splitlines()
-    table = tomllib.loads("\n".join(line[2:] for line in lines))["tool"]["robotni"]
-    return WorkerType(
-        type=table["type"],
-        title=table["title"],
-        description=table["description"],
-        params_schema=table["params"],
-        script=script,
-    )
+    text = "\n".join(line[2:] for line in match["body"].splitlines())
+    try:
+        table = tomllib.loads(text)["tool"]["robotni"]
+        return WorkerType(
+            type=table["type"],
+            title=table["title"],
+            description=table["description"],
+            params_schema=table["params"],
+            script=script,
+        )
+    except KeyError as error:
+        raise ValueError(f"the block of {script} lacks {error} for [tool.robotni]") from None
 
 
 def _escape(part: Any) -> str:

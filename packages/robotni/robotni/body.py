@@ -1,0 +1,140 @@
+"""What a request brings along: its headers and its body, bounded in size, time and depth.
+
+Nothing over 1 MiB is read, nothing unfinished is taken for a body, and what passes is JSON that
+every Python reads alike. It must not know who may send it; that is the guard's.
+"""
+
+import asyncio
+import json
+import math
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    List,
+    MutableMapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_BODY = 1 << 20
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+MAX_DEPTH = 100
+BODY_WITHIN = 10.0  # seconds for a body to arrive
+
+
+class Refusal(NamedTuple):
+    """An answer instead of a service: status, code, and how to mend it."""
+
+    status: int
+    code: str
+    detail: str
+    headers: Sequence[Tuple[bytes, bytes]] = ()
+
+
+_TOO_LARGE = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
+
+
+def headers_fault(scope: Scope) -> Optional[Refusal]:
+    size = sum(len(name) + len(value) for name, value in scope["headers"])
+    if len(scope["headers"]) <= MAX_HEADERS and size <= MAX_HEADER_BYTES:
+        return None
+    return Refusal(
+        431,
+        "headers_too_large",
+        f"the request has over {MAX_HEADERS} headers or 16 KiB of them; send less",
+    )
+
+
+async def read_body(scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
+    lengths = values_of(scope, b"content-length")
+    if any(not length.isdecimal() or int(length[:12]) > MAX_BODY for length in lengths):
+        return _TOO_LARGE
+    if not lengths and not values_of(scope, b"transfer-encoding"):
+        return b""
+    try:
+        return await asyncio.wait_for(_receive_body(receive), BODY_WITHIN)
+    except asyncio.TimeoutError:
+        return Refusal(408, "body_too_slow", "the body did not arrive in 10 s; send it at once")
+
+
+async def _receive_body(receive: Receive) -> Union[bytes, Refusal]:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":  # half a body may be valid JSON: not for us
+            return Refusal(400, "body_incomplete", "the body ended early; send all of it")
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return _TOO_LARGE
+        if not message.get("more_body", False):
+            return body
+
+
+def check_body(scope: Scope, body: bytes) -> Optional[Refusal]:
+    if not body:
+        return None
+    kinds = values_of(scope, b"content-type")
+    kind = kinds[0].split(";")[0].strip().lower() if len(kinds) == 1 else ""
+    if kind != "application/json":
+        return Refusal(
+            415, "not_json", "send the body as JSON, with the header Content-Type: application/json"
+        )
+    fault = json_fault(body)
+    if fault is None:
+        return None
+    return Refusal(422, "invalid_json", f"the body is no usable JSON: {fault}; mend it")
+
+
+def json_fault(body: bytes) -> Optional[str]:
+    """What is wrong with a JSON text that must be UTF-8, finite and not too deep; or None."""
+    try:
+        value = json.loads(
+            body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_finite
+        )
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
+            return "it is nested too deeply"
+    except RecursionError:
+        return "it is nested too deeply"
+    except UnicodeEncodeError:
+        return "it holds half of a surrogate pair"
+    except ValueError as error:
+        return str(error)[:200]
+    return None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether values nest over MAX_DEPTH levels; level by level, since recursion has its limit."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        children = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [c for items in children for c in items if isinstance(c, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def values_of(scope: Scope, name: bytes) -> List[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
