@@ -1,23 +1,20 @@
-"""The command line: `robotni serve | worker | demo | submit | show | cancel`.
+"""The command line, and the commands that act on this machine: serve worker stop demo.
+
+The ones that speak HTTP are in `cli_jobs.py`.
 
 Exit codes: 0 done, 1 the job or the request failed, 2 wrong usage or settings.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import click
 
-from robotni import __version__
+from robotni import __version__, cli_jobs
 from robotni.errors import DataDirError, RobotniError, SettingsError
-
-if TYPE_CHECKING:
-    from robotni.client import Client
-
-DEFAULT_URL = "http://127.0.0.1:8000"
+from robotni.job import RUNNING
 
 
 class Group(click.Group):
@@ -49,7 +46,7 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
 
     Example: robotni serve --port 8080
     """
-    from robotni import serving
+    from robotni import serving, stopping
     from robotni.datadir import DataDir
     from robotni.settings import load
     from robotni.wiring import build_app
@@ -70,14 +67,41 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     click.echo(f"  data directory  {settings.data_dir}")
     click.echo(f"  script roots    {roots}")
     click.echo(f"  worker          {worker}, {settings.workers} scripts at once")
-    serving.serve(app, listener)
-    if not serving.send_worker_away(datadir):
+    serving.serve(app, listener, datadir)
+    if not stopping.send_worker_away(datadir):
         click.echo("The worker has not left yet; it will, after what it is doing.")
-    running = app.state.engine.counts()["running"]
+    _say_what_runs(app.state.engine.counts()[RUNNING])
+
+
+@main.command()
+@click.option("--cancel", is_flag=True, help="Cancel what runs, too.")
+def stop(cancel: bool) -> None:
+    """Stop the server and the worker of this project; running scripts go on unless cancelled.
+
+    Example: robotni stop --cancel
+    """
+    from robotni import stopping
+    from robotni.wiring import build_engine
+
+    settings, datadir, engine = build_engine()
+    if cancel:
+        ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5)
+        click.echo(f"cancelled {ended} running")
+    gone = [stopping.send_server_away(datadir), stopping.send_worker_away(datadir)]
+    if not all(gone):
+        raise RobotniError(
+            "not everything has left yet; a server that robotni serve did not start is ended "
+            "where it was started"
+        )
+    click.echo("server and worker have stopped")
+    _say_what_runs(engine.counts()[RUNNING])
+
+
+def _say_what_runs(running: int) -> None:
     if running:
         scripts = "1 script goes" if running == 1 else f"{running} scripts go"
-        click.echo(f"{scripts} on running; the next start takes them up. To end them, start")
-        click.echo("again and cancel them: robotni cancel ID")
+        click.echo(f"{scripts} on running; the next start takes them up.")
+        click.echo("To end them: robotni stop --cancel")
 
 
 @main.command()
@@ -108,126 +132,8 @@ def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> N
     sys.exit(run_demo(script, venv, list(args)))
 
 
-def remote(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that speaks HTTP."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-    return click.option(
-        "--url", envvar="ROBOTNI_URL", default=DEFAULT_URL, show_default=True, help="The server."
-    )(command)
-
-
-@main.command()
-@click.argument("script", type=click.Path())
-@click.argument("args", nargs=-1)
-@click.option("--venv", help="Virtual environment.  [default: the nearest .venv above the script]")
-@click.option("--project", default="default", show_default=True, help="A label to filter by.")
-@click.option("--timeout", type=float, help="Seconds for one attempt.")
-@click.option("--retries", type=int, default=0, help="Further attempts after a failure.")
-@click.option("--retry-delay", type=float, default=0, help="Seconds before the next attempt.")
-@click.option("--delay", type=float, help="Seconds until the job is due.")
-@click.option("--key", help="Idempotency key: sent twice, the job is stored once.")
-@remote
-def submit(script: str, args: Tuple[str, ...], url: str, as_json: bool, **options: Any) -> None:
-    """Submit SCRIPT and print the job's id. Its arguments follow `--`.
-
-    Example: robotni submit jobs/hello.py --venv .venv -- --n 3
-    """
-    path = Path(script).absolute()
-    key = options.pop("key")
-    request = {
-        "script": str(path),
-        "venv": str(_venv(path, options.pop("venv"))),
-        "args": list(args),
-        **{_camel(name): value for name, value in options.items() if value is not None},
-    }
-    with _client(url) as client:
-        job = client.submit(request, key)
-    click.echo(json.dumps(job) if as_json else job["jobId"])
-
-
-@main.command()
-@click.argument("job_id")
-@remote
-def show(job_id: str, url: str, as_json: bool) -> None:
-    """Show one job: its state, how it ended, and the end of its output.
-
-    Example: robotni show 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
-    """
-    with _client(url) as client:
-        job = client.get(job_id)
-    if as_json:
-        click.echo(json.dumps(job))
-        return
-    for name in _SHOWN:
-        if job[name] not in (None, [], {}, ""):
-            click.echo(f"{name:<12} {_text(job[name])}")
-    if job["output"]:
-        click.echo(f"\n{_printable(job['output'])}", nl=not job["output"].endswith("\n"))
-
-
-@main.command()
-@click.argument("job_id")
-@remote
-def cancel(job_id: str, url: str, as_json: bool) -> None:
-    """Cancel a job that waits or runs.
-
-    Example: robotni cancel 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
-    """
-    with _client(url) as client:
-        job = client.cancel(job_id)
-    if as_json:
-        click.echo(json.dumps(job))
-    elif job["status"] == "cancelled":
-        click.echo(f"{job_id} cancelled")
-    else:
-        click.echo(f"{job_id} is being cancelled")
-
-
-_SHOWN = (
-    "jobId", "status", "project", "type", "script", "module", "venv", "args", "params", "cwd",
-    "env", "timestamp", "runAt", "startedAt", "finishedAt", "attempt", "exitCode", "signal",
-    "error", "progress", "result", "outputBytes",
-)  # fmt: skip
-
-
 def _given(values: Dict[str, Any]) -> Dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _client(url: str) -> "Client":
-    from robotni.client import Client
-
-    return Client(url, os.environ.get("ROBOTNI_TOKEN"))
-
-
-def _venv(script: Path, given: Optional[str]) -> Path:
-    if given is not None:
-        return Path(given).absolute()
-    for folder in script.parents:
-        if (folder / ".venv" / "pyvenv.cfg").is_file():
-            return folder / ".venv"
-    raise RobotniError(
-        f"there is no .venv above {script}; make one with python3 -m venv .venv, or name "
-        "another with --venv"
-    )
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(map(str.title, rest))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"code", "message"}:
-        return _printable(f"{value['code']}: {value['message']}")
-    return _printable(value if isinstance(value, str) else json.dumps(value))
-
-
-def _printable(text: str) -> str:
-    """Without what could steer the terminal, but for line ends and tabs."""
-    return "".join(
-        c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
 
 
 def _log_to_stderr() -> None:
@@ -238,3 +144,7 @@ def _log_to_stderr() -> None:
     log = logging.getLogger("robotni")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+
+
+for _command in cli_jobs.COMMANDS:
+    main.add_command(_command)

@@ -10,7 +10,8 @@ server's `Retry-After` and sends the ETag, so an unchanged job costs a 304. Dura
 
 import asyncio
 import time
-from typing import Any, AsyncIterator, Callable, Dict, Iterator, NamedTuple, Optional, Type
+from types import MappingProxyType
+from typing import Any, AsyncIterator, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Type
 
 import httpx
 
@@ -43,7 +44,7 @@ class _Call(NamedTuple):
 
     method: str
     path: str
-    options: Dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def _submit(request: Json, key: Optional[str]) -> _Call:
@@ -142,9 +143,9 @@ class RemoteJob(_JobBase):
         """The new job; this one stays as it is."""
         return self._client.retry(self.id)
 
-    def output(self, start: int = 0) -> bytes:
-        """The output of the last attempt from byte `start` to what is there now."""
-        return self._client.output(self.id, start)
+    def output(self, start: int = 0, attempt: Optional[int] = None) -> bytes:
+        """The output of an attempt, the last by default, from byte `start` to what is there now."""
+        return self._client.output(self.id, start, attempt)
 
 
 class AsyncRemoteJob(_JobBase):
@@ -184,9 +185,9 @@ class AsyncRemoteJob(_JobBase):
         """The new job; this one stays as it is."""
         return await self._client.retry(self.id)
 
-    async def output(self, start: int = 0) -> bytes:
-        """The output of the last attempt from byte `start` to what is there now."""
-        return await self._client.output(self.id, start)
+    async def output(self, start: int = 0, attempt: Optional[int] = None) -> bytes:
+        """The output of an attempt, the last by default, from byte `start` to what is there now."""
+        return await self._client.output(self.id, start, attempt)
 
 
 class Client:

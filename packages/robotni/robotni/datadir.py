@@ -35,6 +35,7 @@ class DataDir:
         self.worker_log = path / "worker.log"
         self.bell = path / "bell"
         self.leave = path / "leave"
+        self.stop = path / "stop"
 
     def open(self) -> "DataDir":
         kind = file_system(self.path)
@@ -47,7 +48,7 @@ class DataDir:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             os.chmod(self.path, 0o700)
             os.makedirs(self.jobs, mode=0o700, exist_ok=True)
-            for fifo in (self.bell, self.leave):
+            for fifo in (self.bell, self.leave, self.stop):
                 make_fifo(fifo)
             for name, text in ((".gitignore", "*\n"), ("robotni.db", "")):
                 _create(self.path / name, text)

@@ -1,22 +1,23 @@
 """`robotni serve`: the web application under uvicorn, and the goodbye on Ctrl-C."""
 
 import errno
+import os
+import select
 import socket
-import time
-from typing import Any, Callable, Optional
+import threading
+from typing import Any, Optional
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from robotni.datadir import DataDir, is_locked, ring
+from robotni.datadir import DataDir, hold_bell
 from robotni.errors import RobotniError, SettingsError
 from robotni.guard import HEADERS
 from robotni.problems import render
 from robotni.settings import PREFIX, Settings
 
 HEADERS_WITHIN = 10.0  # seconds for the head of a request to arrive
-WORKER_LEAVES_WITHIN = 4.0
 
 
 class ImpatientProtocol(H11Protocol):
@@ -115,26 +116,23 @@ def _next_free(settings: Settings) -> int:
     return 0
 
 
-def serve(app: Any, listener: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM."""
+def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
+    """Serves until SIGINT, SIGTERM, or a ring of the data directory's `stop`."""
     config = uvicorn.Config(
         app, http=ImpatientProtocol, log_level="warning", server_header=False, lifespan="on"
     )
     server = uvicorn.Server(config)
+    bell = hold_bell(datadir.stop)
+    threading.Thread(target=_end_on_ring, args=(server, bell), daemon=True).start()
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # newer versions raise it again after a clean stop
     finally:
         listener.close()
+        os.close(bell)
 
 
-def send_worker_away(datadir: DataDir, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Asks the worker to leave; whether it has. Scripts that run go on under their shims."""
-    give_up = time.monotonic() + WORKER_LEAVES_WITHIN
-    while is_locked(datadir.worker_lock):
-        if time.monotonic() > give_up:
-            return False
-        ring(datadir.leave)
-        sleep(0.05)
-    return True
+def _end_on_ring(server: uvicorn.Server, bell: int) -> None:
+    select.select([bell], [], [])
+    server.should_exit = True

@@ -7,7 +7,7 @@ no consumer.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 from robotni.datadir import DataDir
 from robotni.settings import Settings, load
@@ -15,6 +15,7 @@ from robotni.settings import Settings, load
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from robotni.engine import Engine
     from robotni.tickets import RobotniHuey
 
 MAX_DIGITS = 100_000
@@ -40,6 +41,19 @@ def build_app(settings: Optional[Settings] = None) -> "FastAPI":
     starter = Starter(settings, datadir, os.environ)
     engine = Engine(settings, store, datadir.jobs, starter.ring)
     return create_api(settings, engine, starter)
+
+
+def build_engine() -> "Tuple[Settings, DataDir, Engine]":
+    """Settings, data directory and engine of this process, for a command without a server."""
+    from robotni.engine import Engine
+    from robotni.store import Store
+    from robotni.tickets import JobTickets
+
+    settings = current_settings()
+    datadir = DataDir(settings.data_dir).open()
+    store = Store(datadir.database, JobTickets())
+    engine = Engine(settings, store, datadir.jobs, lambda: None)
+    return settings, datadir, engine
 
 
 def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":

@@ -15,9 +15,9 @@ ENTRIES = PACKAGE.parent / "robotni_huey"
 ROWS = (
     {"__main__"},
     {"cli"},
-    {"wiring", "serving", "demo"},
+    {"wiring", "serving", "stopping", "demo", "cli_jobs"},
     {"tickets", "api"},
-    {"consumer", "routes_queue", "client"},
+    {"consumer", "routes_queue", "client", "terminal"},
     {"routes_worker", "pages"},
     {"conditional", "openapi"},
     {"problems", "guard"},
@@ -37,12 +37,13 @@ OWNERS = {
     "playhouse": set(),
     "sqlite3": set(),
     "subprocess": {"slots", "shim", "starter", "demo"},
-    "signal": {"slots", "shim", "consumer", "demo", "job"},
+    "signal": {"slots", "shim", "consumer", "demo", "job", "cli_jobs"},
     "fastapi": {"api", "problems", "routes_worker", "routes_queue", "pages"},
     "starlette": {"api", "problems", "conditional", "routes_worker", "pages"},
     "uvicorn": {"serving"},
     "huey": {"tickets", "consumer"},
-    "click": {"cli", "demo"},
+    "click": {"cli", "cli_jobs", "demo", "terminal"},
+    "rich": {"terminal"},
     "httpx": {"client"},
     "fcntl": {"datadir"},
     "psutil": {"datadir", "guard"},
@@ -120,7 +121,7 @@ def test_no_module_is_named_like_one_of_the_standard_library() -> None:
 def test_states_are_spelled_out_in_job_only() -> None:
     # The API's own schema and the command line's sentence for a person may name a state.
     spelled = re.compile(r"[\"'](scheduled|pending|running|completed|failed|cancelled)[\"']")
-    allowed = {"job", "cli", "client", "demo", "openapi", "routes_queue", "routes_worker"}
+    allowed = {"job", "cli_jobs", "demo", "openapi", "routes_queue", "routes_worker"}
     guilty = {m for m, path in modules().items() if spelled.search(path.read_text())}
     assert guilty <= allowed, guilty - allowed
 
@@ -159,4 +160,4 @@ def test_two_broad_excepts_and_no_more() -> None:
 
 def test_the_environment_is_read_in_the_entries_only() -> None:
     readers = {m for m, p in modules().items() if re.search(r"os\.environ|getenv", p.read_text())}
-    assert readers <= {"wiring", "cli", "demo"}
+    assert readers <= {"wiring", "cli", "cli_jobs", "demo"}

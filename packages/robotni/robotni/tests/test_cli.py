@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,10 +127,119 @@ def test_demo_shows_a_run_and_leaves_nothing(tmp_path: Path) -> None:
     end_all(folder)
 
 
+def test_stop_leaves_running_scripts_unless_told_to_cancel(server: Server) -> None:
+    def stop(*args: str) -> "subprocess.CompletedProcess[str]":
+        env = {n[8:].lower(): v for n, v in server.environ.items() if n.startswith("ROBOTNI_")}
+        return robotni("stop", *args, cwd=server.project, **env)
+
+    job_id = server.submit("import time; print('on', flush=True); time.sleep(300)")
+    server.wait_for(job_id, "running")
+    eventually(lambda: server.client.output(job_id) == b"on\n")
+    stopped = stop()
+    assert stopped.returncode == 0, stopped.stderr
+    assert "server and worker have stopped" in stopped.stdout
+    assert "1 script goes on running" in stopped.stdout
+    assert server.process is not None
+    assert server.process.wait(5) == 0
+    assert server.workers() == []
+    assert server.scripts(job_id)
+    cancelled = stop("--cancel")
+    assert "cancelled 1 running" in cancelled.stdout
+    assert server.scripts(job_id) == []
+    server.start()
+    assert server.wait_for(job_id)["status"] == "cancelled"
+
+
+def test_run_feels_like_running_it_oneself(server: Server) -> None:
+    def run(script: str, *args: str) -> "subprocess.CompletedProcess[str]":
+        (server.project / "it.py").write_text(script)
+        return robotni("run", *args, "it.py", cwd=server.project, url=server.url)
+
+    assert run("print('a'); import time; time.sleep(0.5); print('b')").stdout == "a\nb\n"
+    assert run("raise SystemExit(7)").returncode == 7
+    assert run("import os; os.kill(os.getpid(), 9)").returncode == 137
+    late = run("import time; time.sleep(60)", "--timeout", "0.3")
+    assert late.returncode == 124
+    assert "stopped after 0.3 s" in late.stderr
+    raw = run("import sys; sys.stdout.buffer.write(bytes(range(256)))", "--json")
+    assert json.loads(raw.stdout)["status"] == "completed"
+    twice = run("import os; print(os.environ['ROBOTNI_ATTEMPT']); raise SystemExit(1)",
+                "--retries", "1")  # fmt: skip
+    assert (twice.stdout, twice.returncode) == ("1\n2\n", 1)
+
+
+def test_binary_output_comes_through_unchanged(server: Server) -> None:
+    (server.project / "it.py").write_text("import os; os.write(1, bytes(range(256)))")
+    answer = subprocess.run(
+        [sys.executable, PROGRAM, "run", "it.py"],
+        cwd=server.project,
+        env=clean_environ(url=server.url),
+        capture_output=True,
+        check=True,
+    )
+    assert answer.stdout == bytes(range(256))
+
+
+def test_ctrl_c_in_a_pipe_cancels_the_job(server: Server) -> None:
+    (server.project / "it.py").write_text("import time; print('on'); time.sleep(300)")
+    process = subprocess.Popen(
+        [sys.executable, PROGRAM, "run", "it.py"],
+        cwd=server.project,
+        env=clean_environ(url=server.url),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"on\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    process.stdout.close()
+    (job,) = server.client.list()["jobs"]
+    assert job["status"] == "cancelled"
+
+
+def test_lists_are_plain_in_a_pipe_and_json_on_demand(server: Server) -> None:
+    def call(*args: str) -> str:
+        answer = robotni(*args, cwd=server.project, url=server.url)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    job_id = server.submit("print('hello')")
+    server.wait_for(job_id)
+    (line,) = call("jobs").splitlines()
+    assert line.split("\t")[:2] == [job_id, "completed"]
+    assert json.loads(call("jobs", "--json"))["jobs"][0]["jobId"] == job_id
+    assert call("jobs", "--status", "failed") == ""
+    assert call("logs", job_id) == call("logs", "-f", job_id) == "hello\n"
+    again = call("retry", job_id).strip()
+    assert server.wait_for(again)["retryOf"] == job_id
+    assert "completed\t2" in call("status")
+    assert json.loads(call("status", "--json"))["status"] == "ok"
+    assert call("types").startswith("add\tAdd\t")
+
+
+def test_show_tells_how_to_reproduce_the_run(server: Server) -> None:
+    script = "import os, sys; print(sys.argv[1:], os.environ['SECRET'])"
+    job_id = server.submit(script, args=["a b"], params={"n": 3}, env={"SECRET": "geheim"})
+    server.wait_for(job_id)
+    shown = robotni("show", job_id, cwd=server.project, url=server.url).stdout
+    (line,) = [text for text in shown.splitlines() if text.startswith("reproduce")]
+    command = line[len("reproduce") :].strip()
+    assert "geheim" not in command
+    by_hand = subprocess.run(
+        command.replace("SECRET=…", "SECRET=geheim"),
+        shell=True, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert by_hand.stdout == server.client.get(job_id)["output"]
+
+
 def test_every_command_has_an_example_in_its_help(project: Path) -> None:
     listed = robotni("--help", cwd=project).stdout.split("Commands:")[1]
     commands = re.findall(r"^  (\w+)", listed, re.MULTILINE)
-    assert {"serve", "worker", "demo", "submit", "show", "cancel"} <= set(commands)
+    assert set(commands) == {
+        "serve", "worker", "stop", "submit", "run", "jobs", "show", "logs", "cancel", "retry",
+        "status", "types", "demo",
+    }  # fmt: skip
     for command in commands:
         assert f"Example: robotni {command}" in robotni(command, "--help", cwd=project).stdout
 

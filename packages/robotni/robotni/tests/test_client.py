@@ -77,9 +77,9 @@ def test_a_token_is_sent_and_missed(make_server: Callable[..., Server]) -> None:
 
 
 def test_nobody_there_is_a_sentence() -> None:
-    with Client(f"http://127.0.0.1:{free_port()}") as client:
-        with pytest.raises(Unreachable, match="start one with: robotni serve"):
-            client.status()
+    client = Client(f"http://127.0.0.1:{free_port()}")
+    with client, pytest.raises(Unreachable, match="start one with: robotni serve"):
+        client.status()
 
 
 def test_an_answer_of_somebody_else_is_a_sentence(server: Server) -> None:

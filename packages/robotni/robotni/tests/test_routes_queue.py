@@ -1,0 +1,301 @@
+"""The queue API over HTTP: the same jobs in Huey's words."""
+
+import re
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
+
+from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, problem, serving, stored
+from robotni.tests.processes import Server, eventually
+
+ITEM = {"task_id", "name", "timestamp", "eta"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def quiet(make_server: Callable[..., Server]) -> Server:
+    """Runs nothing, so what was stored stays pending."""
+    return make_server(autostart=0)
+
+
+def submit(server: Server, path: str, body: Any = None) -> str:
+    answer = server.http.post(path) if body is None else server.http.post(path, json=body)
+    assert answer.status_code == 202
+    assert list(answer.json()) == ["task_id"]
+    return str(answer.json()["task_id"])
+
+
+def result_of(server: Server, task_id: str) -> Dict[str, Any]:
+    """What `/result/` says once the task has ended."""
+
+    def look() -> Any:
+        answer = server.http.get(f"/result/{task_id}")
+        assert answer.status_code == 200
+        said = answer.json()
+        assert list(said) == ["task_id", "status", "result", "error"]
+        return said if said["status"] in ("completed", "failed", "cancelled") else None
+
+    return dict(eventually(look))
+
+
+# add
+
+
+@pytest.mark.parametrize("path", ["/add", "/add/"])
+def test_five_and_three_is_eight(server: Server, path: str) -> None:
+    task_id = submit(server, path, {"x": 5, "y": 3})
+    said = {"task_id": task_id, "status": "completed", "result": 8, "error": None}
+    assert result_of(server, task_id) == said
+    assert server.http.get(f"/result/{task_id}/").json() == said  # reading never consumes
+
+
+@pytest.mark.parametrize(
+    "x, y", [(0, 0), (-5, 3), (2**53, 1), (-(2**64), -(2**64)), (10**400, -(10**400) + 1)]
+)
+def test_sums_are_exact(server: Server, x: int, y: int) -> None:
+    assert result_of(server, submit(server, "/add", {"x": x, "y": y}))["result"] == x + y
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_integers_of_20000_digits_add_exactly(quiet: Server, sign: str) -> None:
+    """As text, since a Python client may not read so many digits."""
+    body = '{"x": %s%s, "y": %s1}' % (sign, "9" * 20_000, sign)
+    task_id = quiet.http.post("/add", content=body.encode(), headers=JSON).json()["task_id"]
+    worker = quiet.start_worker()
+    total = sign + "1" + "0" * 20_000
+    eventually(lambda: f'"result":{total},' in quiet.http.get(f"/result/{task_id}").text)
+    assert f'"result":{total},' in quiet.http.get(f"/api/worker/jobs/{task_id}").text
+    assert f'"result":{total},' in quiet.http.get("/api/worker/jobs").text
+    worker.terminate()
+    worker.wait(10)
+
+
+@pytest.mark.parametrize(
+    "body, pointer",
+    [
+        ({}, "/x"),
+        ({"x": 1}, "/y"),
+        ({"x": "1", "y": 2}, "/x"),
+        ({"x": 1.5, "y": 2}, "/x"),
+        ({"x": 1.0, "y": 2}, "/x"),
+        ({"x": True, "y": 2}, "/x"),
+        ({"x": None, "y": 2}, "/x"),
+        ({"x": [1], "y": 2}, "/x"),
+        ({"x": 1, "y": 2, "z": 3}, "/z"),
+        ({"x": 1, "y": 2, "type": "fakejob"}, "/type"),
+        ([1, 2], ""),
+        ("x", ""),
+        (5, ""),
+    ],
+    ids=str,
+)
+def test_add_takes_two_integers_and_nothing_else(server: Server, body: Any, pointer: str) -> None:
+    before = stored(server)
+    said = problem(server.http.post("/add/", json=body), 422, "invalid_request")
+    assert pointer in [error["pointer"] for error in said["errors"]]
+    assert stored(server) == before
+
+
+def test_add_without_a_body_is_refused(server: Server) -> None:
+    problem(server.http.post("/add/"), 422, "invalid_request")
+    problem(server.http.post("/add/", content=b"null", headers=JSON), 422, "invalid_request")
+
+
+# fakejob
+
+
+@pytest.mark.parametrize("path", ["/fakejob", "/fakejob/"])
+def test_a_fake_job_reports_its_progress(server: Server, path: str) -> None:
+    task_id = submit(server, path, {"seconds": 0.6})
+    seen: List[float] = []
+
+    def look() -> bool:
+        job = server.client.get(task_id)
+        if job["progress"] is not None:
+            seen.append(job["progress"]["percent"])
+        return bool(job["finishedAt"])
+
+    eventually(look)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+    assert seen[-1] == 100
+    assert result_of(server, task_id)["result"] == {"seconds": 0.6}
+
+
+def test_a_fake_job_takes_ten_seconds_unless_told(quiet: Server) -> None:
+    for body in (None, {}, {"seconds": 10}):
+        job = quiet.client.get(submit(quiet, "/fakejob/", body))
+        assert job["params"] == {"seconds": 10}
+    nothing = quiet.http.post("/fakejob/", content=b"null", headers=JSON)
+    assert nothing.status_code == 202
+
+
+@pytest.mark.parametrize(
+    "body, pointer",
+    [
+        ({"seconds": -1}, "/seconds"),
+        ({"seconds": 86401}, "/seconds"),
+        ({"seconds": 10**400}, "/seconds"),
+        ({"seconds": "10"}, "/seconds"),
+        ({"seconds": True}, "/seconds"),
+        ({"seconds": None}, "/seconds"),
+        ({"secs": 1}, "/secs"),
+        ([], ""),
+        (5, ""),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_fake_job_of_absurd_length_is_refused(server: Server, body: Any, pointer: str) -> None:
+    before = stored(server)
+    said = problem(server.http.post("/fakejob/", json=body), 422, "invalid_request")
+    assert pointer in [error["pointer"] for error in said["errors"]]
+    assert stored(server) == before
+
+
+# One queue, two vocabularies
+
+
+def test_a_task_id_is_a_job_id(server: Server) -> None:
+    task_id = submit(server, "/add", {"x": 40, "y": 2})
+    job = server.wait_for(task_id)
+    assert (job["jobId"], job["type"], job["params"]) == (task_id, "add", {"x": 40, "y": 2})
+    assert (job["script"], job["venv"], job["output"]) == (None, None, "42\n")
+    failed = server.submit("exit(3)")
+    said = result_of(server, failed)
+    assert (said["status"], said["result"], said["error"]["code"]) == (
+        "failed",
+        None,
+        "exit_nonzero",
+    )
+    assert said["error"] == server.client.get(failed)["error"]
+
+
+def test_what_has_not_ended_has_no_result_yet(quiet: Server) -> None:
+    task_id = submit(quiet, "/add", {"x": 1, "y": 2})
+    waiting = {"task_id": task_id, "status": "pending", "result": None, "error": None}
+    assert quiet.http.get(f"/result/{task_id}").json() == waiting
+
+
+@pytest.mark.parametrize(
+    "task_id",
+    [UNKNOWN_ID, UNKNOWN_ID.upper(), "x", "%2e%2e", "'", "%22", "%00", "%ff", "9" * 5000, "flush"],
+)
+def test_an_id_that_is_none_finds_nothing(server: Server, task_id: str) -> None:
+    problem(server.http.get(f"/result/{task_id}"), 404, "not_found")
+    answer = server.http.delete(f"/queue/{task_id}")
+    problem(answer, 405 if task_id == "flush" else 404)
+
+
+# The queue
+
+
+@pytest.mark.parametrize("path", ["/queue", "/queue/"])
+def test_the_queue_lists_what_waits_and_what_was_revoked(quiet: Server, path: str) -> None:
+    empty = {"pending": [], "scheduled": [], "revoked": []}
+    totals = dict.fromkeys(empty, 0)
+    assert quiet.http.get(path).json() == {**empty, "totals": totals}
+    adding = submit(quiet, "/add", {"x": 1, "y": 2})
+    script = quiet.client.submit(HELLO)["jobId"]
+    later = quiet.client.submit({**HELLO, "delay": 3600})
+    gone = submit(quiet, "/fakejob")
+    quiet.http.delete(f"/queue/{gone}")
+    said = quiet.http.get(path).json()
+    assert set(said) == {"pending", "scheduled", "revoked", "totals"}
+    listed = {state: {i["task_id"]: i for i in said[state]} for state in empty}
+    assert {state: set(items) for state, items in listed.items()} == {
+        "pending": {adding, script},
+        "scheduled": {later["jobId"]},
+        "revoked": {gone},
+    }
+    assert said["totals"] == {"pending": 2, "scheduled": 1, "revoked": 1}
+    for items in listed.values():
+        for item in items.values():
+            assert set(item) == ITEM
+            assert re.fullmatch(r"[-\dT:.]+Z", item["timestamp"])
+    assert listed["pending"][adding]["name"] == "add"
+    assert listed["pending"][script]["name"] == "hello.py"
+    assert listed["pending"][adding]["eta"] is None
+    assert listed["scheduled"][later["jobId"]]["eta"] == later["runAt"]
+    assert listed["revoked"][gone]["name"] == "fakejob"
+
+
+def test_the_queue_lists_two_hundred_and_counts_them_all(quiet: Server) -> None:
+    for n in range(203):
+        submit(quiet, "/add", {"x": n, "y": 0})
+    said = quiet.http.get("/queue/").json()
+    assert len(said["pending"]) == 200
+    assert said["totals"]["pending"] == 203
+
+
+def test_what_ended_is_in_no_queue(server: Server) -> None:
+    task_id = submit(server, "/add", {"x": 1, "y": 2})
+    server.wait_for(task_id)
+    said = server.http.get("/queue/").json()
+    assert task_id not in str({**said, "revoked": []})
+
+
+# Revoke
+
+
+@pytest.mark.parametrize("delay", [{}, {"delay": 3600}], ids=str)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_what_has_not_started_is_revoked(
+    server: Server, delay: Dict[str, int], slash: str, quiet: Server
+) -> None:
+    task_id = quiet.client.submit({**HELLO, **delay})["jobId"]
+    for _ in range(2):  # saying it twice changes nothing
+        answer = quiet.http.delete(f"/queue/{task_id}{slash}")
+        said = {"task_id": task_id, "revoked": True}
+        assert (answer.status_code, answer.json()) == (200, said)
+    assert result_of(quiet, task_id)["status"] == "cancelled"
+
+
+def test_what_runs_or_has_ended_cannot_be_revoked(server: Server) -> None:
+    task_id = submit(server, "/fakejob", {"seconds": 600})
+    server.wait_for(task_id, "running")
+    said = problem(server.http.delete(f"/queue/{task_id}"), 409, "conflict")
+    assert f"DELETE /api/worker/jobs/{task_id}" in said["detail"]
+    assert server.client.get(task_id)["cancelRequestedAt"] is None
+    server.client.cancel(task_id)
+    server.wait_for(task_id)
+    problem(server.http.delete(f"/queue/{task_id}"), 409, "conflict")
+    done = submit(server, "/add", {"x": 1, "y": 2})
+    server.wait_for(done)
+    problem(server.http.delete(f"/queue/{done}"), 409, "conflict")
+    assert result_of(server, done)["result"] == 3
+
+
+# Flush
+
+
+@pytest.mark.parametrize("path", ["/queue/flush", "/queue/flush/"])
+def test_a_flush_cancels_all_that_waits(quiet: Server, path: str) -> None:
+    waiting = [submit(quiet, "/add", {"x": n, "y": 0}) for n in range(3)]
+    waiting += [quiet.client.submit({**HELLO, "delay": 3600})["jobId"] for _ in range(2)]
+    revoked = submit(quiet, "/fakejob")
+    quiet.http.delete(f"/queue/{revoked}")
+    before = quiet.client.get(revoked)
+    answer = quiet.http.post(path)
+    assert (answer.status_code, answer.json()) == (200, {"pending": 3, "scheduled": 2})
+    assert {quiet.client.get(task_id)["status"] for task_id in waiting} == {"cancelled"}
+    assert quiet.client.get(revoked) == before
+    assert quiet.http.post(path).json() == {"pending": 0, "scheduled": 0}
+    assert quiet.http.post(path, json={}).json() == {"pending": 0, "scheduled": 0}
+
+
+def test_a_flush_touches_nothing_that_runs_or_has_ended(make_server: Callable[..., Server]) -> None:
+    server = make_server(workers=1)
+    done = submit(server, "/add", {"x": 1, "y": 2})
+    ended = server.wait_for(done)
+    going = submit(server, "/fakejob", {"seconds": 1.5})
+    server.wait_for(going, "running")
+    waiting = submit(server, "/add", {"x": 3, "y": 4})
+    assert server.http.post("/queue/flush/").json() == {"pending": 1, "scheduled": 0}
+    assert server.client.get(done) == ended
+    assert result_of(server, waiting)["status"] == "cancelled"
+    assert result_of(server, going)["status"] == "completed"
+    assert result_of(server, submit(server, "/add", {"x": 5, "y": 6}))["result"] == 11
