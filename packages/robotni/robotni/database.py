@@ -2,8 +2,8 @@
 
 It promises durable transactions (`synchronous=FULL`, set explicitly: NORMAL loses acknowledged
 jobs in a power cut), begun IMMEDIATE, since a deferred one fails with "database is locked" in
-spite of the busy timeout. Each thread has a connection of its own for reading; the writers of a
-process queue at one lock, not in SQLite's busy loop.
+spite of the busy timeout. Each thread has a connection of its own for reading; writers, of all
+processes, queue at a file lock and are woken in turn, instead of asleep in SQLite's busy loop.
 """
 
 import threading
@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Sequence, Type
 
 from peewee import DatabaseError, Model, OperationalError, SqliteDatabase
 
+from robotni.datadir import release_lock, take_lock
 from robotni.errors import DataDirError, StorageFull
 from robotni.schema import MIGRATIONS, VERSION
 
@@ -27,6 +28,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._turn = path.with_name("write.lock")
         self._db = SqliteDatabase(str(path), pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT)
         self._connect()
         self._migrate()
@@ -84,6 +86,7 @@ class Database:
     def write(self) -> Iterator[None]:
         """One durable transaction; StorageFull when the disk has no room for it."""
         with self._lock:
+            turn = take_lock(self._turn, wait=True)
             try:
                 with self._db.atomic("IMMEDIATE"):
                     yield
@@ -93,3 +96,5 @@ class Database:
                         f"the disk with {self._path} is full; make room and try again"
                     ) from None
                 raise
+            finally:
+                release_lock(turn)

@@ -90,15 +90,20 @@ def file_system(path: Path) -> str:
     return max(mounts)[2] if mounts else ""
 
 
-def take_lock(path: Path) -> Optional[int]:
+def take_lock(path: Path, wait: bool = False) -> Optional[int]:
     """The descriptor that holds the lock of `path`, or None while another holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(fd)
         return None
     return fd
+
+
+def release_lock(fd: Optional[int]) -> None:
+    if fd is not None:
+        os.close(fd)
 
 
 def is_locked(path: Path) -> bool:

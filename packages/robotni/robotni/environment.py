@@ -27,16 +27,21 @@ def command_line(job: Job, type_script: str) -> List[str]:
     return [python, *what, *job.args, *params_as_flags(job.params)]
 
 
-def environment(
-    job: Job, rundir: RunDir, server: Mapping[str, str], pass_env: Sequence[str], url: str
-) -> Dict[str, str]:
-    """The variables of a run: some of the server's, the request's, then robotni's own."""
+def passed(server: Mapping[str, str], pass_env: Sequence[str]) -> Dict[str, str]:
+    """What scripts see of the server's own variables."""
     globs = (*_PASSED, *pass_env)
-    env = {
+    return {
         name: value
         for name, value in server.items()
         if _matches(name, globs) and not _matches(name, _NEVER_PASSED)
     }
+
+
+def environment(
+    job: Job, rundir: RunDir, server: Mapping[str, str], pass_env: Sequence[str], url: str
+) -> Dict[str, str]:
+    """The variables of a run: some of the server's, the request's, then robotni's own."""
+    env = passed(server, pass_env)
     env.update(job.env)
     venv = Path(job.venv) if job.venv else Path(sys.prefix)
     env.update(

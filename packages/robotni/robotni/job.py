@@ -240,6 +240,13 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     return None
 
 
+def is_expired(job: Job, now: float) -> bool:
+    """Whether a pending job has waited longer than it was willing to."""
+    if job.status != PENDING or job.expires is None or job.pending_since is None:
+        return False
+    return job.pending_since + job.expires < now
+
+
 def expiry(job: Job) -> JobError:
     return JobError(
         code="expired",

@@ -1,8 +1,8 @@
 """Preflight: whether what a job names is there and may be run. Asked at POST and again at launch.
 
-Paths cannot leave `SCRIPT_ROOTS`: first as written, then after every link is followed. What lies
-outside is never looked at, so the answer is the same whether or not it exists. A venv's
-`bin/python` is never resolved, since the link is the venv.
+Paths cannot leave `SCRIPT_ROOTS`, neither as written nor by any link. What lies outside is never
+looked at, so the answer is the same whether or not it exists. A venv's `bin/python` is never
+resolved, since the link is the venv.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from robotni.errors import FieldError, InvalidRequest
 
-_PYTHON = ("bin", "python")
+MAX_LINKS = 64  # the kernel follows 40, so what has more leads nowhere
 
 
 class Place(NamedTuple):
@@ -31,7 +31,8 @@ class Preflight:
     def __init__(self, project_folder: Path, roots: Tuple[Path, ...]) -> None:
         self._folder = str(project_folder)
         self._given = [str(root) for root in roots]
-        self._roots = sorted({*self._given, *(os.path.realpath(r) for r in self._given)})
+        resolved = {root: os.path.realpath(root) for root in self._given}
+        self._roots = {**resolved, **{real: real for real in resolved.values()}}
 
     def resolve(
         self, script: Optional[str], module: Optional[str], venv: Optional[str], cwd: Optional[str]
@@ -57,13 +58,30 @@ class Preflight:
         if errors:
             raise InvalidRequest(errors)
 
-    def _outside(self, path: str) -> Optional[str]:
-        """Where `path` is or leads to, when that lies outside the roots."""
-        target = os.path.realpath(path) if self._within(path) else path
-        return None if self._within(target) else target
+    def _outside(self, path: str, links: int = MAX_LINKS) -> Optional[str]:
+        """Where `path` leaves the roots, as written or by a link; None when it stays inside.
 
-    def _within(self, path: str) -> bool:
-        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in self._roots)
+        One link at a time: `realpath` goes on looking outside, and the answer would tell of it.
+        """
+        root = self._root_of(path)
+        if root is None:
+            return os.path.normpath(path)
+        here, names = self._roots[root], path[len(root) :].split("/")
+        while names and links:
+            here = os.path.normpath(os.path.join(here, names.pop(0)))
+            if self._root_of(here) is None:
+                return os.path.normpath(os.path.join(here, *names))
+            target = _link(here)
+            if target is not None:
+                ahead = os.path.join(os.path.dirname(here), target, *names)
+                return self._outside(ahead, links - 1)
+        return None
+
+    def _root_of(self, path: str) -> Optional[str]:
+        for root in self._roots:
+            if path == root or path.startswith(root.rstrip("/") + "/"):
+                return root
+        return None
 
     def _roots_hint(self, path: str, root: str) -> str:
         roots = shlex.quote(":".join([*self._given, root]))
@@ -134,9 +152,16 @@ class Preflight:
         return None
 
 
+def _link(path: str) -> Optional[str]:
+    try:
+        return os.readlink(path)
+    except OSError:  # no link, or nothing at all
+        return None
+
+
 def venv_python(venv: str) -> str:
     """The interpreter of a venv: the link itself, never what it points at."""
-    return os.path.join(venv, *_PYTHON)
+    return os.path.join(venv, "bin", "python")
 
 
 def _base_of(python: str) -> Optional[str]:

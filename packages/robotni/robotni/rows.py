@@ -1,59 +1,69 @@
 """How a job is written in a row of the store, and read back.
 
-The fields of `Job` are the columns; what is no plain value is JSON text in both SQLite and others.
+The fields of `Job` are the columns; what is no plain value is JSON text. The statements of the hot
+path stand here as text, since building them costs more than running them.
 """
 
 import json
-from typing import Any, Dict
+from typing import Any, Dict, Mapping, Optional, Sequence
 
-from peewee import BareField, TextField
+from peewee import BareField
 
 from robotni.job import Attempt, Job, JobError, Progress
 
-_JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
 COLUMNS = tuple(name for name in Job.model_fields if name != "output")
 LIST_COLUMNS = tuple(name for name in COLUMNS if name not in ("attempts", "stdin"))
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM job"
+INSERT = f"INSERT INTO job ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
 
 
-class _JsonField(TextField):
-    def db_value(self, value: Any) -> Any:
-        return None if value is None else json.dumps(value, ensure_ascii=False)
-
-    def python_value(self, value: Any) -> Any:
-        return None if value is None else json.loads(value)
-
-
-def columns() -> Dict[str, Any]:
+def fields() -> Dict[str, Any]:
     """A peewee field for each column of a job."""
-    return {name: (_JsonField if name in _JSON else BareField)() for name in COLUMNS}
+    return {name: BareField() for name in COLUMNS}
 
 
-def plain(value: Any) -> Any:
-    if isinstance(value, (JobError, Progress)):
-        return value.model_dump()
-    if isinstance(value, list):
-        return [_attempt_row(v) if isinstance(v, Attempt) else v for v in value]
-    return value
+def cells_of(job: Job) -> Sequence[Any]:
+    """The values of `INSERT`."""
+    return list(to_cells({name: getattr(job, name) for name in COLUMNS}).values())
 
 
-def _attempt_row(attempt: Attempt) -> Dict[str, Any]:
-    return {**attempt.model_dump(), "run": attempt.run}
+def to_cells(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """Fields of a job as the database takes them."""
+    return {
+        name: _to_json(value) if name in _JSON and value is not None else value
+        for name, value in values.items()
+    }
 
 
-def to_row(job: Job) -> Dict[str, Any]:
-    return {name: plain(getattr(job, name)) for name in COLUMNS}
-
-
-def to_job(row: Dict[str, Any]) -> Job:
+def to_job(cells: Sequence[Any], names: Sequence[str] = COLUMNS) -> Job:
+    """The job of a row that was selected as `names`."""
+    row = {
+        name: json.loads(cell) if name in _JSON and cell is not None else cell
+        for name, cell in zip(names, cells)
+    }
     row["output_truncated"] = bool(row["output_truncated"])
-    if row["error"] is not None:
-        row["error"] = JobError.model_construct(**row["error"])
+    row["error"] = _error(row["error"])
     if row["progress"] is not None:
         row["progress"] = Progress.model_construct(**row["progress"])
-    row["attempts"] = [_attempt(a) for a in row.get("attempts") or ()]
+    attempts = row.get("attempts") or ()
+    row["attempts"] = [
+        Attempt.model_construct(**{**attempt, "error": _error(attempt["error"])})
+        for attempt in attempts
+    ]
     return Job.model_construct(**row)
 
 
-def _attempt(row: Dict[str, Any]) -> Attempt:
-    error = row["error"] and JobError.model_construct(**row["error"])
-    return Attempt.model_construct(**{**row, "error": error})
+def _to_json(value: Any) -> str:
+    if isinstance(value, (JobError, Progress)):
+        value = value.model_dump()
+    elif isinstance(value, list):
+        value = [
+            {**item.model_dump(), "run": item.run} if isinstance(item, Attempt) else item
+            for item in value
+        ]
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _error(value: Optional[Dict[str, Any]]) -> Optional[JobError]:
+    return None if value is None else JobError.model_construct(**value)

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set
 
 from robotni import events
 from robotni.datadir import DataDir, is_locked, ring
-from robotni.environment import command_line, environment
+from robotni.environment import command_line, environment, passed
 from robotni.errors import InvalidRequest, StorageFull
 from robotni.job import (
     PENDING,
@@ -56,7 +56,7 @@ class Runner:
         self._settings = settings
         self._store = store
         self._datadir = datadir
-        self._server = dict(server)
+        self._server = passed(server, settings.pass_env)
         self._clock = clock
         self._registry = Registry()
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
@@ -236,11 +236,9 @@ class Runner:
                     return  # the evidence stays; the next worker settles it
 
     def _settle_once(self, job: Job, facts: ExitFacts, columns: Dict[str, Any]) -> None:
-        for _ in range(3):  # a cancel between reading and writing sends us back once
+        current: Optional[Job] = job
+        while current is not None and current.run == job.run and current.status == RUNNING:
             now = self._clock()
-            current = self._store.get(job.job_id)
-            if current is None or current.run != job.run or current.status != RUNNING:
-                break
             verdict = outcome(current, facts, now)
             values = _columns(current, facts, verdict, now, columns)
             timed_out = verdict.error is not None and verdict.error.code == TIMEOUT
@@ -249,6 +247,7 @@ class Runner:
                 if TRANSITIONS[verdict.verb][1] == PENDING:
                     ring(self._datadir.bell)
                 return
+            current = self._store.get(job.job_id)  # cancelled meanwhile, or settled
         events.late(job)
 
     def _script_files(self, job: Job) -> Dict[str, Any]:

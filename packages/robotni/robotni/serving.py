@@ -69,6 +69,14 @@ class ImpatientProtocol(H11Protocol):
             self.transport.close()
 
 
+class Server(uvicorn.Server):
+    """Ends on SIGINT and SIGTERM alike; uvicorn's own raises them again, before our goodbye."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
 def listen(settings: Settings) -> socket.socket:
     """The listening socket; RobotniError names the next free port when this one is taken."""
     if not settings.is_loopback and settings.token is None:
@@ -121,13 +129,11 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
     config = uvicorn.Config(
         app, http=ImpatientProtocol, log_level="warning", server_header=False, lifespan="on"
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     bell = hold_bell(datadir.stop)
     threading.Thread(target=_end_on_ring, args=(server, bell), daemon=True).start()
     try:
         server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass  # newer versions raise it again after a clean stop
     finally:
         listener.close()
         os.close(bell)

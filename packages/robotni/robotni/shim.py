@@ -8,7 +8,7 @@ what happened. It knows nothing of jobs, queues or HTTP: standard library only, 
 
 Over FD come runs (length, JSON, and the descriptor of the run's lock), back goes a byte for each
 ended run. EOF on FD means the worker is gone: finish the run at hand, then leave.
-Cost of a run: 4 fsyncs of files, 3 of folders.
+Cost of a run: at most 3 fsyncs of files and 4 of folders.
 """
 
 import sys
@@ -102,6 +102,15 @@ def write_synced(path, data, flags=os.O_CREAT | os.O_EXCL):
         os.close(fd)
 
 
+def set_aside(path, size):
+    """Takes room on the disk now, for what must be written when it may be full."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, b" " * size)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(path):
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -157,6 +166,7 @@ class Run:
         self.total = self.kept = 0
         self.stopped_by = None
         self.spawn_error = None
+        self.survived = False
         self.pipe = self.log = self.ring = None
 
     def path(self, name):
@@ -196,7 +206,7 @@ class Run:
         self.ring = os.open(self.path("ring"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
-        write_synced(self.path("exit.tmp"), b" " * EXIT_ROOM, os.O_CREAT | os.O_TRUNC)
+        set_aside(self.path("exit.tmp"), EXIT_ROOM)
         evidence = {"startedAt": now, "shim": os.getpid(), "mark": mark()}
         write_synced(self.path("started"), json.dumps(evidence).encode())
         for folder in (self.folder, os.path.dirname(self.folder), self.order["jobs"]):
@@ -268,7 +278,10 @@ class Run:
         """Ends what the script left behind: SIGTERM, a moment, SIGKILL until nothing is left."""
         self.grant_grace()
         give_up = time.monotonic() + GIVE_UP
-        while self.reap() and time.monotonic() < give_up:
+        while self.reap():
+            if time.monotonic() > give_up:
+                self.survived = True
+                return
             self.send(signal.SIGKILL)
             self.wait(0.002)
 
@@ -367,7 +380,8 @@ class Run:
         text = json.dumps(facts).encode().ljust(EXIT_ROOM)
         while True:
             try:
-                os.fsync(self.log)
+                if self.kept:
+                    os.fsync(self.log)
                 write_synced(self.path("exit.tmp"), text, os.O_CREAT)
                 os.rename(self.path("exit.tmp"), self.path("exit.json"))
                 sync_folder(self.folder)
@@ -411,13 +425,14 @@ def main():
         if message is None:
             return
         order, lock = message
-        begun = Run(order, wake).execute()
+        run = Run(order, wake)
+        begun = run.execute()
         os.close(lock)
         try:
             worker.send(ENDED if begun else NOT_BEGUN)
         except OSError:  # the worker is gone; the evidence is there
             return
-        if descendants():
+        if run.survived:
             return  # something not even SIGKILL ends: the next run gets a fresh shim
 
 

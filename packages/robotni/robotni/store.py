@@ -24,8 +24,9 @@ from robotni.job import (
     WAITING,
     Job,
     expiry,
+    is_expired,
 )
-from robotni.rows import LIST_COLUMNS, columns, plain, to_job, to_row
+from robotni.rows import INSERT, LIST_COLUMNS, SELECT, cells_of, fields, to_cells, to_job
 
 QUEUE = "robotni"
 HOUR = 3600
@@ -57,7 +58,7 @@ class Store:
     def __init__(self, path: Path, tickets: Tickets) -> None:
         self._tickets = tickets
         self._db = Database(path)
-        self._job = self._db.model("job", columns())
+        self._job = self._db.model("job", fields())
         self._task = self._db.model(
             "task",
             {"id": BareField(), "queue": TextField(), "data": BlobField(), "priority": BareField()},
@@ -86,7 +87,7 @@ class Store:
                     f"{max_pending} jobs wait already; try again later, or raise "
                     "ROBOTNI_MAX_PENDING"
                 )
-            self._job.insert(**to_row(job)).execute()
+            self._db.sql(INSERT, cells_of(job))
             if job.status == PENDING:
                 self._add_ticket(job.job_id)
         return None
@@ -94,14 +95,14 @@ class Store:
     # read
 
     def get(self, job_id: str) -> Optional[Job]:
-        return self._one(self._job.job_id == job_id)
+        return self._one("job_id", job_id)
 
     def by_key(self, key: str) -> Optional[Job]:
-        return self._one(self._job.idempotency_key == key)
+        return self._one("idempotency_key", key)
 
-    def _one(self, condition: Any) -> Optional[Job]:
-        row = self._job.select().where(condition).dicts().first()
-        return None if row is None else to_job(row)
+    def _one(self, column: str, value: str) -> Optional[Job]:
+        cells = self._db.sql(f"{SELECT} WHERE {column} = ?", (value,)).fetchone()
+        return None if cells is None else to_job(cells)
 
     def list(self, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
         """Newest first, those older than job id `before`, without `attempts` and `stdin`."""
@@ -117,11 +118,12 @@ class Store:
             query = query.where(_starts(job.name, filters.q) | _starts(job.job_id, filters.q))
         if before is not None:
             query = query.where(job.job_id < before)
-        return [to_job(row) for row in query.order_by(job.job_id.desc()).limit(limit).dicts()]
+        rows = query.order_by(job.job_id.desc()).limit(limit).tuples()
+        return [to_job(cells, LIST_COLUMNS) for cells in rows]
 
     def running(self) -> List[Job]:
-        query = self._job.select().where(self._job.status == RUNNING)
-        return [to_job(row) for row in query.order_by(self._job.job_id).dicts()]
+        rows = self._db.sql(f"{SELECT} WHERE status = ? ORDER BY job_id", (RUNNING,))
+        return [to_job(cells) for cells in rows.fetchall()]
 
     def counts(self) -> Dict[str, int]:
         """Number of jobs in each state."""
@@ -155,35 +157,41 @@ class Store:
         with self._db.write():
             return self._move(verb, job_id, run, columns)
 
-    def _move(self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any]) -> bool:
+    def _move(
+        self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any], fence: str = ""
+    ) -> bool:
         allowed, to = TRANSITIONS[verb]
-        job = self._job
-        values = {n: plain(v) for n, v in values.items()}
-        query = job.update(status=to, **values).where(
-            job.job_id == job_id, job.status.in_(list(allowed))
-        )
+        cells = to_cells({"status": to, **values})
+        guards: Dict[str, Any] = {"job_id": job_id}
         if run is not None:
-            query = query.where(job.run == run)
-        won = query.execute() == 1
+            guards["run"] = run
+        cursor = self._db.sql(
+            f"UPDATE job SET {', '.join(f'{name} = ?' for name in cells)} "
+            f"WHERE {' AND '.join(f'{name} = ?' for name in guards)} "
+            f"AND status IN ({', '.join('?' * len(allowed))}) {fence}",
+            [*cells.values(), *guards.values(), *allowed],
+        )
+        won: bool = cursor.rowcount == 1
         if won and to == PENDING:
             self._add_ticket(job_id)
-        return bool(won)
+        return won
 
     def claim(self, job_id: str, now: float) -> Optional[Job]:
         """Starts the next run and attempt of a job; None when it is not pending, or too late."""
-        columns = {
-            "run": self._job.run + 1,
-            "attempt": self._job.attempt + 1,
-            "started_at": now,
-            "run_at": None,
-        }
         with self._db.write():
-            if self._expiring(now, self._job.job_id == job_id).first() is not None:
+            job = self.get(job_id)
+            if job is None or is_expired(job, now):
                 return None
-            if not self._move("claim", job_id, None, columns):
+            changes = {
+                "run": job.run + 1,
+                "attempt": job.attempt + 1,
+                "started_at": now,
+                "run_at": None,
+            }
+            if not self._move("claim", job_id, job.run, changes):
                 return None
             self._count_attempt(now, started=1)
-            return self.get(job_id)
+            return job.model_copy(update={**changes, "status": RUNNING})
 
     def release(self, job: Job, now: float) -> bool:
         """Back to pending a run that provably never started, its attempt given back."""
@@ -197,11 +205,10 @@ class Store:
     def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
         """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
         and the count of attempts that timed out."""
+        asked = job.cancel_requested_at is not None
+        fence = f"AND cancel_requested_at IS {'NOT' if asked else ''} NULL"
         with self._db.write():
-            current = self.get(job.job_id)
-            if current is None or current.cancel_requested_at != job.cancel_requested_at:
-                return False
-            if not self._move(verb, job.job_id, job.run, columns):
+            if not self._move(verb, job.job_id, job.run, columns, fence):
                 return False
             if timed_out:
                 self._count_attempt(job.started_at or job.timestamp, timed_out=1)
@@ -219,18 +226,13 @@ class Store:
 
     def expire(self, now: float) -> int:
         """Fails pending jobs that waited longer than they were willing to; how many."""
-        late = [to_job(row) for row in self._expiring(now).limit(1000).dicts()]
+        rows = self._db.sql(
+            f"{SELECT} WHERE status = ? AND expires IS NOT NULL AND pending_since + expires < ?",
+            (PENDING, now),
+        )
+        late = [to_job(cells) for cells in rows.fetchall()]
         return sum(
             self.transition("expire", j.job_id, error=expiry(j), finished_at=now) for j in late
-        )
-
-    def _expiring(self, now: float, *conditions: Any) -> Any:
-        job = self._job
-        return job.select().where(
-            job.status == PENDING,
-            job.expires.is_null(False),
-            job.pending_since + job.expires < now,
-            *conditions,
         )
 
     def flush(self, now: float) -> Dict[str, int]:

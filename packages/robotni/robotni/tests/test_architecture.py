@@ -128,8 +128,8 @@ def test_states_are_spelled_out_in_job_only() -> None:
 
 def test_one_update_of_the_status_in_the_code_base() -> None:
     text = "".join(path.read_text() for path in modules().values())
-    assert len(re.findall(r"\.update\(status=", text)) == 1
-    assert not re.search(r"UPDATE job", text)
+    assert len(re.findall(r"UPDATE job SET", text)) == 1
+    assert not re.search(r"\.update\(status", text)
 
 
 def test_module_level_instances_live_in_the_entries_only() -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Callable, Iterator, List
 
@@ -201,6 +202,20 @@ def test_kill_9_drops_a_lock_at_once(
     assert not is_locked(lock)
     assert lock.exists()  # never deleted, or two could own it
     assert says(holder(lock)) == "held"
+
+
+def test_who_waits_for_a_lock_gets_it_when_the_holder_is_killed(
+    tmp_path: Path, holder: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    first = holder(tmp_path / "lock")
+    assert says(first) == "held"
+    killer = threading.Timer(0.1, first.kill)
+    killer.start()
+    begin = time.monotonic()
+    fd = take_lock(tmp_path / "lock", wait=True)
+    assert fd is not None and 0.05 < time.monotonic() - begin < 5
+    os.close(fd)
+    killer.join()
 
 
 def test_asking_whether_a_lock_is_held_neither_makes_nor_takes_it(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robotni.errors import InvalidRequest
 from robotni.preflight import Place, Preflight, venv_python
@@ -46,6 +48,8 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "package").mkdir()
     (folder / "package" / "__main__.py").write_text("")
     make_venv(folder / "venv")
+    (folder / "link.py").symlink_to("package/__main__.py")
+    (folder / "link").symlink_to("/usr", target_is_directory=True)
     return folder
 
 
@@ -133,6 +137,8 @@ def ways_out(project: Path, outside: Path) -> Path:
         (project / f"{name}.py").symlink_to(outside / f"{name}.py")
     (project / "folder").symlink_to(outside, target_is_directory=True)
     (project / "chain.py").symlink_to("there.py")
+    (project / "to-link.py").symlink_to(outside / "link.py")
+    (project / "to-gone.py").symlink_to(outside / "gone.py")
     (project / "venv").symlink_to(outside / "venv", target_is_directory=True)
     (project / "no-venv").symlink_to(outside / "no-venv", target_is_directory=True)
     return project
@@ -171,6 +177,13 @@ def test_no_script_runs_from_outside_the_roots(
         ("script", "there.py", "gone.py"),
         ("script", "folder/there.py", "folder/gone.py"),
         ("script", "folder/package", "folder/nothing"),
+        ("script", "folder/link.py", "folder/gone.py"),
+        ("script", "folder/link/bin/env", "folder/gone/bin/env"),
+        ("script", "folder/venv/bin/python", "folder/venv/bin/gone"),
+        ("script", "to-link.py", "to-gone.py"),
+        ("venv", "folder/link", "folder/gone"),
+        ("cwd", "folder/link/bin", "folder/gone/bin"),
+        ("module", "folder.link", "folder.gone"),
         ("venv", "{outside}/venv", "{outside}/gone"),
         ("venv", "venv", "no-venv"),
         ("venv", "folder/venv", "folder/gone"),
@@ -189,8 +202,8 @@ def test_outside_the_answer_is_the_same_whether_or_not_the_target_exists(
         found = check(**{kind: path})
         assert list(found) == [f"/{kind}"]
         name = path.replace(".", "/") if kind == "module" else path
-        words = [name, name.rsplit("/", 1)[-1], os.path.basename(os.path.realpath(path))]
-        answers.append(re.sub("|".join(map(re.escape, words)), "NAME", found[f"/{kind}"]))
+        words = re.escape(name.rsplit("/", 1)[-1]) + r"|\b(link|gone|there)\b"
+        answers.append(re.sub(words, "NAME", found[f"/{kind}"]))
     assert answers[0] == answers[1]
 
 
@@ -216,11 +229,10 @@ def test_the_setting_an_answer_names_mends_it_and_opens_no_more_than_it_must(
     path = path.format(outside=outside)
     (sentence,) = check(**{kind: path}).values()
     (assignment,) = shlex.split(sentence[sentence.index("ROBOTNI_SCRIPT_ROOTS=") :])
-    settings = load(dict([assignment.split("=", 1)]), ways_out)
-    added = settings.script_roots[-1]
-    assert settings.script_roots[:-1] == (ways_out,)
-    assert outside == added or outside in added.parents
-    assert faults(Preflight(ways_out, settings.script_roots), **{kind: path}) == {}
+    roots = load(dict([assignment.split("=", 1)]), ways_out).script_roots
+    assert roots[:-1] == (ways_out,)
+    assert outside == roots[-1] or outside in roots[-1].parents
+    assert faults(Preflight(ways_out, roots), **{kind: path}) == {}
 
 
 def test_the_setting_can_be_pasted_when_a_folder_has_a_space(project: Path) -> None:
@@ -262,6 +274,45 @@ def test_a_script_swapped_for_a_link_is_seen_at_the_next_check(
     (project / "hello.py").unlink()
     (project / "hello.py").symlink_to(outside / "there.py")
     assert "outside" in check(script="hello.py")["/script"]
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "..", ".", "hello.py", "project", "outside"])
+PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
+TARGETS = st.tuples(st.sampled_from(["", "{base}/", "{base}/project/", "{base}/outside/"]), PATHS)
+
+
+@settings(deadline=None)
+@given(
+    links=st.dictionaries(
+        st.tuples(st.sampled_from(["project", "outside"]), st.sampled_from(["a", "b", "c"])),
+        TARGETS.map("".join),
+        max_size=6,
+    ),
+    asked=PATHS,
+)
+def test_through_whatever_links_nothing_outside_is_taken(
+    tmp_path_factory: pytest.TempPathFactory, links: Any, asked: str
+) -> None:
+    base = tmp_path_factory.mktemp("links")
+    for folder in ("project", "project/d", "outside", "outside/d"):
+        (base / folder).mkdir()
+        (base / folder / "hello.py").write_text("")
+    for (folder, name), target in links.items():
+        (base / folder / name).symlink_to(target.format(base=base))
+    project = base / "project"
+    for roots in ((project,), (project, project / "a"), (project / "b",)):
+        path = os.path.join(project, asked)  # as written: the request refuses '..', this need not
+        inside = [os.path.realpath(root) for root in roots]
+        found = {}
+        try:
+            Preflight(base, roots).check(Place(path, None, None, str(base)))
+        except InvalidRequest as error:
+            found = dict(error.errors)
+        real = os.path.realpath(path)
+        if not found:
+            assert any(real == root or real.startswith(root + "/") for root in inside)
+        elif not links and ".." not in asked and roots[0] == project:
+            assert "outside the folders" not in found["/script"]
 
 
 # working folders
