@@ -61,8 +61,8 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     app = build_app(settings)
     roots = ":".join(map(str, settings.script_roots))
     worker = "started when there is work" if settings.autostart else "start it: robotni worker"
-    click.echo(f"robotni {__version__} listens on http://{settings.host}:{port}")
-    click.echo(f"  page            http://{settings.host}:{port}/webdemo")
+    click.echo(f"robotni {__version__} listens on {settings.url}")
+    click.echo(f"  page            {settings.url}/webdemo")
     click.echo(f"  project folder  {settings.project_folder}")
     click.echo(f"  data directory  {settings.data_dir}")
     click.echo(f"  script roots    {roots}")

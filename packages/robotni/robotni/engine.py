@@ -4,6 +4,7 @@ A job that `submit` returned is durable. Nothing here runs a script or waits for
 here knows of HTTP or Huey: wiring hands in the store and a bell.
 """
 
+import errno
 import shutil
 import time
 from pathlib import Path
@@ -268,8 +269,12 @@ class Engine:
             "request_cancel", job.job_id, job.run, cancel_requested_at=at
         ):
             return False  # it went on meanwhile: look again
-        RunDir(self._jobs, job.job_id, job.run).request_cancel()
         events.cancel_requested(job.job_id, job.status)
+        try:
+            RunDir(self._jobs, job.job_id, job.run).request_cancel()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # no room for a file: the sweep says it again
+                raise
         return True
 
     def revoke(self, job_id: str) -> Job:

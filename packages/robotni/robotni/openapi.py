@@ -50,6 +50,10 @@ def complete(document: Dict[str, Any]) -> Dict[str, Any]:
         [(Problem, "serialization"), (JobRequest, "validation")], ref_template=_REF
     )
     schemas.update(found["$defs"])
+    document["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "ROBOTNI_TOKEN, where set"}
+    }
+    document["security"] = [{}, {"token": []}]
     for name, example in _examples().items():
         schemas[name]["example"] = example
     return document

@@ -6,6 +6,7 @@ resolved, since the link is the venv.
 """
 
 import os
+import re
 import shlex
 import stat
 from pathlib import Path
@@ -149,7 +150,19 @@ class Preflight:
             return f"{venv} {what}; recreate it with: {remake}"
         if not os.path.isfile(python) or not os.access(python, os.X_OK):
             return f"{python} cannot be run; recreate it with: {remake}"
+        home = _home_of(venv)
+        if home is not None and not os.path.isdir(home):
+            return (
+                f"{venv} is built on a Python in {home}, which is gone; recreate it with: {remake}"
+            )
         return None
+
+
+def _home_of(venv: str) -> Optional[str]:
+    """The folder of the interpreter a venv was made with, as its pyvenv.cfg says."""
+    text = Path(venv, "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    match = re.search(r"(?mi)^\s*home\s*=\s*(.+?)\s*$", text[:65536])
+    return match[1] if match else None
 
 
 def _link(path: str) -> Optional[str]:

@@ -23,6 +23,7 @@ from robotni.request import MAX_DEPTH, nests_deeper
 
 MAX_RESULT = 1 << 20
 MAX_PROGRESS_TAIL = 4096
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -91,9 +92,10 @@ class RunDir:
         return data.decode("utf-8", "replace"), size > limit
 
     def last_line(self, limit: int = 300) -> str:
-        """The last line of output that is not blank, cut to `limit` characters."""
-        lines = [line.strip() for line in self.read_tail(4096)[0].splitlines() if line.strip()]
-        return lines[-1][:limit] if lines else ""
+        """The last line of output that is not blank, as plain text, cut to `limit` characters."""
+        text = _ANSI.sub("", self.read_tail(4096)[0])
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return "".join(c for c in lines[-1] if c.isprintable())[:limit] if lines else ""
 
     def slice(self, start: int, limit: Optional[int] = None) -> Slice:
         """Output from byte `start` to what is there now, at most `limit` bytes."""

@@ -152,13 +152,12 @@ class Runner:
 
     def _order(self, job: Job, rundir: RunDir) -> Dict[str, Any]:
         settings = self._settings
-        url = f"http://{settings.host}:{settings.port}"
         return {
             "folder": str(rundir.path),
             "jobs": str(self._datadir.jobs),
             "argv": command_line(job, str(self._registry.get(job.type).script)),
             "cwd": job.cwd,
-            "env": environment(job, rundir, self._server, settings.pass_env, url),
+            "env": environment(job, rundir, self._server, settings.pass_env, settings.url),
             "stdin": job.stdin,
             "timeout": job.timeout,
             "grace": settings.kill_grace,

@@ -140,6 +140,13 @@ class Settings(BaseModel):
         return Path(os.path.abspath(self.project_folder / os.path.expanduser(path)))
 
     @property
+    def url(self) -> str:
+        """Where a program on this machine reaches the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host.strip("[]"), self.host)
+        host = host.strip("[]")
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def is_loopback(self) -> bool:
         return is_loopback(self.host)
 

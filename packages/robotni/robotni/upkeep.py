@@ -75,20 +75,22 @@ class Upkeep:
         self._ring(tickets + len(self._orphans))
 
     def _sweep_job(self, job: Job) -> bool:
-        rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
-        if job.cancel_requested_at is not None:
-            rundir.request_cancel()  # whoever asked may have died before saying so
-        if not self._runner.mind(job.job_id):
-            return False
+        adopted = False
+        minded = self._runner.mind(job.job_id)
         try:
-            if self._runner.is_running(job):
+            if job.cancel_requested_at is not None:  # whoever asked may have died before ringing
+                RunDir(self._datadir.jobs, job.job_id, job.run).request_cancel()
+            if minded and self._runner.is_running(job):
                 self._orphans.append(job)
-                return True
-            self._runner.settle_orphan(job)
+                adopted = True
+            elif minded:
+                self._runner.settle_orphan(job)
         except Exception:  # one row must not stop the others
             events.failed("sweep", job.job_id)
-        self._runner.unmind(job.job_id)
-        return True
+        finally:
+            if minded and not adopted:
+                self._runner.unmind(job.job_id)
+        return minded
 
     def adopt(self, job: Job) -> None:
         try:

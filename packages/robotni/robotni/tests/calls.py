@@ -1,9 +1,10 @@
 """HTTP as the tests speak it: a server for a whole module, raw sockets, and what a problem is."""
 
+import json
 import socket
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Dict, Generator, NamedTuple, Optional
 
 import h11
 
@@ -14,11 +15,11 @@ JSON = {"Content-Type": "application/json"}
 UNKNOWN_ID = "01936f3e8c7a7d1e9b2f4c5a6d7e8f90"
 
 
-def serving(project: Path, **settings: Any) -> Iterator[Server]:
+def serving(project: Path, **settings: Any) -> Generator[Server, None, None]:
     """For fixtures of a whole module: `robotni serve` in a project folder, until the end."""
     make_venv(project / ".venv")
     (project / "hello.py").write_text('print("hello")\n')
-    server = Server(project, kill_grace=2, **settings)
+    server = Server(project, kill_grace=1, **settings)
     try:
         yield server.start()
     finally:
@@ -56,9 +57,7 @@ class Answer(NamedTuple):
     content: bytes
 
     def json(self) -> Any:
-        from json import loads
-
-        return loads(self.content)
+        return json.loads(self.content)
 
 
 class Wire:

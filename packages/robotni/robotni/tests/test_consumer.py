@@ -36,9 +36,9 @@ def test_the_worker_is_started_by_need_and_leaves_when_idle(
 def test_no_job_is_stranded_around_the_idle_exit(make_server: Callable[..., Server]) -> None:
     server = make_server(idle_exit=0.3)
     jobs = []
-    for number in range(40):
+    for number in range(30):
         jobs.append(server.submit("pass"))
-        time.sleep(0.25 + 0.005 * (number % 20))
+        time.sleep(0.3 + 0.01 * (number % 20))
     for job_id in jobs:
         assert server.wait_for(job_id)["status"] == "completed"
     assert server.worker_log().count("idle, gone") >= 3

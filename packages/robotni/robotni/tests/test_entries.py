@@ -26,9 +26,7 @@ def terminals(project: Path) -> Iterator[Server]:
     with open(project / "terminals.log", "ab") as log:
         for command in commands:
             started.append(
-                subprocess.Popen(
-                    command, cwd=ENTRIES, env=server.environ, stdout=log, stderr=log
-                )
+                subprocess.Popen(command, cwd=ENTRIES, env=server.environ, stdout=log, stderr=log)
             )
     eventually(server.answers)
     yield server

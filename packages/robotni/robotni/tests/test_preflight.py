@@ -450,3 +450,12 @@ def timed(call: Callable[[], Any]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
+
+
+def test_a_copied_venv_whose_base_is_gone_is_told_so(tmp_path: Path) -> None:
+    make_venv(tmp_path / "copied")
+    config = tmp_path / "copied" / "pyvenv.cfg"
+    config.write_text(re.sub(r"(?m)^home = .*$", "home = /gone/bin", config.read_text()))
+    fault = Preflight(tmp_path, (tmp_path,))._check_venv(str(tmp_path / "copied"))
+    assert fault is not None
+    assert "built on a Python in /gone/bin, which is gone; recreate it" in fault

@@ -291,7 +291,7 @@ def test_a_flush_touches_nothing_that_runs_or_has_ended(make_server: Callable[..
     server = make_server(workers=1)
     done = submit(server, "/add", {"x": 1, "y": 2})
     ended = server.wait_for(done)
-    going = submit(server, "/fakejob", {"seconds": 1.5})
+    going = submit(server, "/fakejob", {"seconds": 0.8})
     server.wait_for(going, "running")
     waiting = submit(server, "/add", {"x": 3, "y": 4})
     assert server.http.post("/queue/flush/").json() == {"pending": 1, "scheduled": 0}

@@ -74,6 +74,17 @@ def test_the_sentence_of_a_failure_names_what_the_script_said_last(house: House)
     job = run(house, "import nothing_of_that_name")
     assert job.error is not None
     assert job.error.message.endswith("No module named 'nothing_of_that_name'")
+    job = run(house, "print('\\x1b[31mred\\x1b[0m'); raise SystemExit(1)")
+    assert job.error is not None
+    assert job.error.message.endswith("exit code 1: red")
+
+
+def test_the_url_of_a_job_is_one_a_script_can_use(make_house: Callable[..., House]) -> None:
+    urls = {
+        host: make_house(host=host, token="long-enough").settings.url
+        for host in ("127.0.0.1", "::1", "0.0.0.0", "::")
+    }
+    assert set(urls.values()) == {"http://127.0.0.1:8000", "http://[::1]:8000"}
 
 
 def test_a_signal_of_its_own_is_told_by_name(house: House) -> None:
@@ -223,6 +234,18 @@ def test_a_cancelled_run_without_a_trace_is_cancelled(house: House) -> None:
     house.engine.cancel(job.job_id)
     house.upkeep.sweep()
     assert house.engine.get(job.job_id).status == "cancelled"
+
+
+def test_one_row_that_cannot_be_swept_does_not_stop_the_others(house: House) -> None:
+    jobs = [house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(2)]
+    for job in jobs:
+        house.store.claim(job.job_id, house.clock.now)
+        house.engine.cancel(job.job_id)
+    bad = house.datadir.jobs / jobs[0].job_id / "1" / "cancel"
+    bad.unlink()
+    bad.mkdir()  # cannot be written
+    house.upkeep.sweep()
+    assert house.engine.get(jobs[1].job_id).status == "cancelled"
 
 
 def test_evidence_of_an_end_is_never_called_lost(house: House) -> None:

@@ -57,7 +57,11 @@ class Registry:
 
     def __init__(self, folder: Path = Path(__file__).parent) -> None:
         scripts = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
-        self._types = {t.type: t for t in (_PYTHON_SCRIPT, *map(describe, scripts))}
+        self._types: Dict[str, WorkerType] = {}
+        for worker_type in (_PYTHON_SCRIPT, *map(describe, scripts)):
+            if worker_type.type in self._types:
+                raise ValueError(f"{worker_type.script}: type {worker_type.type} exists already")
+            self._types[worker_type.type] = worker_type
 
     def list(self) -> List[WorkerType]:
         return [self._types[name] for name in sorted(self._types)]
