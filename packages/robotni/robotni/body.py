@@ -20,6 +20,8 @@ from typing import (
     Union,
 )
 
+from robotni.request import MAX_DEPTH, nests_deeper
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,7 +30,6 @@ Send = Callable[[Message], Awaitable[None]]
 MAX_BODY = 1 << 20
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
-MAX_DEPTH = 100
 BODY_WITHIN = 10.0  # seconds for a body to arrive
 
 
@@ -103,7 +104,7 @@ def json_fault(body: bytes) -> Optional[str]:
         )
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nests_deeper(value, MAX_DEPTH):
             return "it is nested too deeply"
     except RecursionError:
         return "it is nested too deeply"
@@ -112,17 +113,6 @@ def json_fault(body: bytes) -> Optional[str]:
     except ValueError as error:
         return str(error)[:200]
     return None
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether values nest over MAX_DEPTH levels; level by level, since recursion has its limit."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        children = (v.values() if isinstance(v, dict) else v for v in level)
-        level = [c for items in children for c in items if isinstance(c, (dict, list))]
-        if not level:
-            return False
-    return True
 
 
 def _reject_constant(name: str) -> Any:

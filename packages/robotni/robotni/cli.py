@@ -36,6 +36,9 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="robotni")
 def main() -> None:
     """Runs Python scripts in virtual environments of their own, and loses none."""
+    from robotni.wiring import allow_long_integers
+
+    allow_long_integers()
 
 
 @main.command()

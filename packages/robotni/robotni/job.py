@@ -70,7 +70,11 @@ State = Literal["scheduled", "pending", "running", "completed", "failed", "cance
 
 
 class View(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class JobError(View):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robotni.engine import Engine
     from robotni.tickets import RobotniHuey
 
-MAX_DIGITS = 100_000
+MAX_DIGITS = 100_001  # a sum may have a digit more than what it adds
 
 
 def current_settings() -> Settings:

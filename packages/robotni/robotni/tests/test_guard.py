@@ -286,7 +286,7 @@ def test_the_first_of_many_faults_is_told(locked: Server) -> None:
     faults: List[Tuple[Dict[str, str], int, str]] = [
         ({"Content-Length": str(MAX_BODY + 1)}, 413, "body_too_large"),
         ({"Host": "evil.example"}, 403, "host_not_allowed"),
-        ({"Origin": "https://evil.example"}, 403, "origin_not_allowed"),
+        ({"Origin": "https://other.example"}, 403, "origin_not_allowed"),
         ({"Authorization": "Bearer wrong"}, 401, "token_required"),
         ({"Content-Type": "text/plain"}, 415, "not_json"),
     ]

@@ -1,12 +1,14 @@
 """The queue API over HTTP: the same jobs in Huey's words."""
 
 import re
+import subprocess
+import sys
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, problem, serving, stored
-from robotni.tests.processes import Server, eventually
+from robotni.tests.processes import PROGRAM, Server, clean_environ, eventually
 
 ITEM = {"task_id", "name", "timestamp", "eta"}
 
@@ -75,6 +77,32 @@ def test_integers_of_20000_digits_add_exactly(server: Server, sign: str) -> None
     eventually(lambda: total in server.http.get(f"/result/{task_id}").text)
     assert total in server.http.get(f"/api/worker/jobs/{task_id}").text
     assert total in server.http.get("/api/worker/jobs").text
+
+
+def test_a_sum_is_exact_or_refused_also_where_it_has_a_digit_more(server: Server) -> None:
+    nines = "9" * 100_000
+    body = f'{{"x": {nines}, "y": {nines}}}'
+    answer = server.http.post("/add", content=body.encode(), headers=JSON)
+    if answer.status_code != 422:
+        task_id = answer.json()["task_id"]
+        eventually(lambda: '"completed"' in server.http.get(f"/result/{task_id}").text)
+        assert f'"result":1{nines[1:]}8,' in server.http.get(f"/result/{task_id}").text
+
+
+def test_our_own_command_line_shows_a_result_of_20000_digits(server: Server) -> None:
+    body = f'{{"x": {"9" * 20_000}, "y": 1}}'
+    task_id = server.http.post("/add", content=body.encode(), headers=JSON).json()["task_id"]
+    eventually(lambda: '"completed"' in server.http.get(f"/result/{task_id}").text)
+    for command in (["show", task_id], ["jobs"]):
+        answer = subprocess.run(
+            [sys.executable, PROGRAM, *command, "--url", server.url],
+            env=clean_environ(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr[-500:]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import psutil
@@ -115,10 +116,12 @@ def test_it_listens_on_loopback_alone(quiet: Server) -> None:
 
 def test_an_answer_takes_no_forty_milliseconds(quiet: Server) -> None:
     """Head and body are two writes: without TCP_NODELAY the second waits for an ACK."""
-    began = time.monotonic()
+    took = []
     for _ in range(50):
+        began = time.monotonic()
         quiet.http.get("/livez")
-    assert time.monotonic() - began < 50 * 0.03
+        took.append(time.monotonic() - began)
+    assert median(took) < 0.035
 
 
 def test_requests_are_in_no_log(quiet: Server) -> None:
@@ -228,7 +231,7 @@ def test_300_half_open_requests_are_closed_in_10_s_and_others_are_served(quiet: 
         lasted = [each.lasted for each in group]
         assert None not in lasted, f"{kind} is held open"
         assert max(filter(None, lasted)) < HEADERS_WITHIN + 5, kind
-    assert sorted(calls)[len(calls) // 2] < 1
+    assert median(calls) < 1
     for each in everyone:
         each.wire.socket.close()
     assert "Traceback" not in quiet.log()

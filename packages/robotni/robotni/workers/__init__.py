@@ -28,7 +28,9 @@ _BLOCK = re.compile(r"(?m)^# /// script$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///$")
 class WorkerType(BaseModel):
     """One kind of job. `schema` is the JSON Schema of its params."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, populate_by_name=True, json_schema_serialization_defaults_required=True
+    )
 
     type: str
     title: str
