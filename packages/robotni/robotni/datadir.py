@@ -36,6 +36,7 @@ class DataDir:
         self.bell = path / "bell"
         self.leave = path / "leave"
         self.stop = path / "stop"
+        self.boot = path / "boot"
 
     def open(self) -> "DataDir":
         kind = file_system(self.path)
@@ -58,6 +59,35 @@ class DataDir:
                 "writable, or set ROBOTNI_DATA_DIR to a folder of yours"
             ) from None
         return self
+
+    def has_rebooted(self) -> bool:
+        """Whether the machine may have gone down since `remember_boot`: files that were written
+        without fsync may be gone then. True also where the system does not tell."""
+        now = boot_id()
+        try:
+            return not now or self.boot.read_text() != now
+        except FileNotFoundError:
+            return True
+
+    def remember_boot(self) -> None:
+        """Called once nothing is left to judge from before. A note that is lost does no harm."""
+        draft = self.boot.with_suffix(".tmp")
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(boot_id())
+            os.replace(draft, self.boot)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # full: the next sweep tries again
+                raise
+
+
+def boot_id() -> str:
+    """What the kernel drew at random when it started; empty where there is no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return ""
 
 
 def _create(path: Path, text: str) -> None:

@@ -2,14 +2,15 @@
 
 It promises at most one start per attempt, a settled row for every run that ended, and that a run
 whose shim lives is waited for, not repeated. Evidence decides, in this order: the lock of the run
-is held: it runs. `exit.json`: it ended so. `started`: it is lost. Nothing: it never started.
+is held: it runs. `exit.json`: it ended so. `started`: it is lost. Nothing: it never started, or
+the machine went down since (a power cut may take the evidence): it is lost.
 It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
 """
 
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 from robotni import events
 from robotni.datadir import DataDir, is_locked, ring
@@ -60,7 +61,7 @@ class Runner:
         self._clock = clock
         self._registry = Registry()
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
-        self._mine: Set[str] = set()
+        self._mine: Set[Tuple[str, int]] = set()
         self._mine_lock = threading.Lock()
         self._last_busy = time.monotonic()
 
@@ -71,34 +72,39 @@ class Runner:
                 self._last_busy = time.monotonic()
             return time.monotonic() - self._last_busy
 
-    def mind(self, job_id: str) -> bool:
-        """Takes responsibility for a job; False when another thread has it."""
+    def mind(self, job_id: str, run: int) -> bool:
+        """Takes responsibility for a run; False when another thread has it."""
         with self._mine_lock:
-            if job_id in self._mine:
+            if (job_id, run) in self._mine:
                 return False
-            self._mine.add(job_id)
+            self._mine.add((job_id, run))
             return True
 
-    def unmind(self, job_id: str) -> None:
+    def unmind(self, job_id: str, run: int) -> None:
         with self._mine_lock:
-            self._mine.discard(job_id)
+            self._mine.discard((job_id, run))
             self._last_busy = time.monotonic()
 
     @contextmanager
-    def _minding(self, job_id: str) -> Iterator[bool]:
-        won = self.mind(job_id)
+    def _minding(self, job_id: str, run: int) -> Iterator[bool]:
+        won = self.mind(job_id, run)
         try:
             yield won
         finally:
             if won:
-                self.unmind(job_id)
+                self.unmind(job_id, run)
 
     def run(self, job_id: str) -> None:
         """Runs the next attempt of a pending job to its end, or until this worker leaves."""
         if self.leave.is_set():
-            return  # its row stays pending; the next worker writes it a new ticket
-        with self._minding(job_id) as won, self.slots.take() as slot:
-            job = self.claim(job_id) if won else None
+            return  # row and ticket stay as they are, for the next worker
+        waiting = self._store.get(job_id)
+        run = 0 if waiting is None else waiting.run + 1
+        with self._minding(job_id, run) as won, self.slots.take() as slot:
+            if not won:
+                self._store.drop_ticket(job_id)
+                return
+            job = self.claim(job_id, run)
             if job is None:
                 return
             try:
@@ -113,10 +119,15 @@ class Runner:
         if not is_locked(rundir.lock) and rundir.started() is None:
             self.settle(job, ExitFacts(spawn_error=f"robotni could not run it: {error!r}."))
 
-    def claim(self, job_id: str) -> Optional[Job]:
-        """The job, now running; None when it is not pending any more, or waited too long."""
+    def claim(self, job_id: str, run: Optional[int] = None) -> Optional[Job]:
+        """The job, now running; None when it is not pending any more, or waited too long, or when
+        its next run is not number `run`."""
         now = self._clock()
-        job = self._store.claim(job_id, now)
+        try:
+            job = self._store.claim(job_id, now, run)
+        except StorageFull:
+            self.leave.wait(PAUSE)  # its ticket is handed out again
+            return None
         if job is None:
             self._store.expire(now)
         else:
@@ -197,10 +208,10 @@ class Runner:
             self.finish(job, ended)
             return
         started = rundir.started()
-        if started is None:
+        if started is None and not self._datadir.has_rebooted():
             self.release(self._store.get(job.job_id) or job, "no trace of a start")
             return
-        if not kill_marked(started.get("mark")):
+        if started is not None and not kill_marked(started.get("mark")):
             events.survivors(job)
         self.settle(job, ExitFacts(lost=True))
 

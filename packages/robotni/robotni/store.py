@@ -3,12 +3,14 @@ the only owner of peewee and SQL.
 
 It promises that a job and its ticket are written in one durable transaction, that every change
 of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
-changes (a trigger holds it). Cost of a job: submit, ticket taken, claim and finish, a transaction
-and an fsync each. It must not know how a run works, nor who calls.
+changes (a trigger holds it). Cost of a job: submit, claim (its ticket goes with it) and finish, a
+transaction and an fsync each. It must not know how a run works, nor who calls.
 """
 
+import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from peewee import BareField, BlobField, TextField, fn
 
@@ -58,6 +60,8 @@ class Store:
     def __init__(self, path: Path, tickets: Tickets) -> None:
         self._tickets = tickets
         self._db = Database(path)
+        self._handed: Dict[int, str] = {}  # tickets that threads of this process have: id, job id
+        self._handing = threading.Lock()
         self._job = self._db.model("job", fields())
         self._task = self._db.model(
             "task",
@@ -176,11 +180,12 @@ class Store:
             self._add_ticket(job_id)
         return won
 
-    def claim(self, job_id: str, now: float) -> Optional[Job]:
-        """Starts the next run and attempt of a job; None when it is not pending, or too late."""
-        with self._db.write():
+    def claim(self, job_id: str, now: float, run: Optional[int] = None) -> Optional[Job]:
+        """Starts the next run and attempt of a job; None when it is not pending, or too late, or
+        when that is not number `run`. Its ticket is gone either way."""
+        with self._spending_tickets(job_id):
             job = self.get(job_id)
-            if job is None or is_expired(job, now):
+            if job is None or is_expired(job, now) or run not in (None, job.run + 1):
                 return None
             changes = {
                 "run": job.run + 1,
@@ -249,36 +254,64 @@ class Store:
 
     def _count_attempt(self, at: float, started: int = 0, timed_out: int = 0) -> None:
         hour = int(at // HOUR)
-        self._db.sql("INSERT OR IGNORE INTO attempt_tally (hour) VALUES (?)", (hour,))
         self._db.sql(
-            "UPDATE attempt_tally SET started = started + ?, timed_out = timed_out + ? "
-            "WHERE hour = ?",
-            (started, timed_out, hour),
+            "INSERT INTO attempt_tally (hour, started, timed_out) VALUES (?1, ?2, ?3) ON CONFLICT "
+            "(hour) DO UPDATE SET started = started + ?2, timed_out = timed_out + ?3",
+            (hour, started, timed_out),
         )
 
     # tickets
 
     def take_ticket(self) -> Optional[bytes]:
-        """Removes and returns the oldest ticket. No write lock is taken when there is none."""
-        task = self._task
-        query = task.select(task.id, task.data).where(task.queue == QUEUE)
-        query = query.order_by(task.priority.desc(), task.id).limit(1).tuples()
-        if query.first() is None:
-            return None
-        with self._db.write():
-            row = query.clone().first()
+        """The oldest ticket that no thread of this process has. A job's stays in the table until
+        its claim, so that both are one transaction; anything else is removed at once."""
+        with self._handing:
+            handed = list(self._handed)
+            row = self._db.sql(
+                "SELECT id, data FROM task WHERE queue = ? "
+                f"AND id NOT IN ({', '.join('?' * len(handed))}) "
+                "ORDER BY priority DESC, id LIMIT 1",
+                (QUEUE, *handed),
+            ).fetchone()
             if row is None:
                 return None
-            task.delete().where(task.id == row[0]).execute()
-            return bytes(row[1])
+            ticket, data = row[0], bytes(row[1])
+            job_id = self._tickets.decode(data)
+            if job_id is not None:
+                self._handed[ticket] = job_id
+                return data
+            with self._db.write():
+                self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
+            return data
+
+    @contextmanager
+    def _spending_tickets(self, job_id: str) -> Iterator[None]:
+        """A transaction that takes along the tickets handed out for a job."""
+        with self._handing:
+            tickets = [ticket for ticket, owner in self._handed.items() if owner == job_id]
+        try:
+            with self._db.write():
+                for ticket in tickets:
+                    self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
+                yield
+        finally:
+            with self._handing:
+                for ticket in tickets:
+                    self._handed.pop(ticket, None)
+
+    def drop_ticket(self, job_id: str) -> None:
+        """Removes the tickets handed out for a job that somebody else has."""
+        with self._spending_tickets(job_id):
+            pass
 
     def add_ticket(self, job_id: str) -> None:
-        with self._db.write():
+        """Writes a ticket for a job, in the place of one handed out."""
+        with self._spending_tickets(job_id):
             self._add_ticket(job_id)
 
     def _add_ticket(self, job_id: str) -> None:
         data = self._tickets.encode(job_id)
-        self._task.insert(queue=QUEUE, data=data, priority=0).execute()
+        self._db.sql("INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)", (QUEUE, data))
 
     def mend_tickets(self) -> int:
         """Writes a ticket for each pending job that has none; how many."""

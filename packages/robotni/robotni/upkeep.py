@@ -42,6 +42,7 @@ class Upkeep:
         self._next_sweep = time.monotonic() + SWEEP_EVERY
         self._cleaning: Optional[str] = None
         self._cleaned = 0
+        self._failed = False
 
     def tick(self) -> float:
         """Does what is due; seconds until it wants to be called again, at most one."""
@@ -68,7 +69,10 @@ class Upkeep:
     def sweep(self) -> None:
         """Settles every running row that no thread here waits for, and mends the tickets."""
         self._next_sweep = time.monotonic() + SWEEP_EVERY
+        self._failed = False
         orphans = sum(self._sweep_job(job) for job in self._store.running())
+        if not self._failed and self._datadir.has_rebooted():
+            self._datadir.remember_boot()  # from here on the absence of evidence is evidence
         expired = self._store.expire(self._clock())
         tickets = self._store.mend_tickets()
         events.swept(orphans, tickets, expired)
@@ -76,7 +80,7 @@ class Upkeep:
 
     def _sweep_job(self, job: Job) -> bool:
         adopted = False
-        minded = self._runner.mind(job.job_id)
+        minded = self._runner.mind(job.job_id, job.run)
         try:
             if job.cancel_requested_at is not None:  # whoever asked may have died before ringing
                 RunDir(self._datadir.jobs, job.job_id, job.run).request_cancel()
@@ -87,16 +91,17 @@ class Upkeep:
                 self._runner.settle_orphan(job)
         except Exception:  # one row must not stop the others
             events.failed("sweep", job.job_id)
+            self._failed = True
         finally:
             if minded and not adopted:
-                self._runner.unmind(job.job_id)
+                self._runner.unmind(job.job_id, job.run)
         return minded
 
     def adopt(self, job: Job) -> None:
         try:
             self._runner.adopt(job)
         finally:
-            self._runner.unmind(job.job_id)
+            self._runner.unmind(job.job_id, job.run)
 
     def clean(self) -> None:
         """Once per local date, deletes what ended RETENTION_DAYS ago; a batch for each call."""

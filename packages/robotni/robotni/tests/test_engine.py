@@ -24,6 +24,10 @@ def claimed(house: House, **fields: Any) -> Job:
     return job
 
 
+def tickets(house: House) -> int:
+    return int(house.store._db.sql("SELECT count(*) FROM task").fetchone()[0])
+
+
 def test_a_submitted_job_is_stored_with_its_ticket_and_the_bell_is_rung(house: House) -> None:
     job = submit(house)
     assert house.store.get(job.job_id) == job
@@ -326,11 +330,44 @@ def test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back(house: Ho
 
 def test_lost_tickets_are_written_anew_and_no_more(house: House) -> None:
     jobs = [submit(house) for _ in range(3)]
-    house.store.take_ticket()
-    house.store.take_ticket()
+    house.store._db.sql("DELETE FROM task WHERE id IN (SELECT id FROM task ORDER BY id LIMIT 2)")
     house.engine.cancel(jobs[2].job_id)  # its ticket stays, and does no harm
     assert house.store.mend_tickets() == 2
     assert house.store.mend_tickets() == 0
+
+
+def test_a_ticket_is_handed_out_once_and_goes_with_the_claim(house: House) -> None:
+    job = submit(house)
+    assert house.store.take_ticket() is not None
+    assert house.store.take_ticket() is None
+    assert tickets(house) == 1  # killed now, nothing is lost
+    assert house.runner.claim(job.job_id) is not None
+    assert tickets(house) == 0
+
+
+def test_a_ticket_whose_claim_failed_is_handed_out_again(house: House) -> None:
+    job = submit(house)
+    house.store.take_ticket()
+    house.store._db.sql(
+        "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT RAISE(FAIL, 'x'); END"
+    )
+    with pytest.raises(Exception, match="x"):
+        house.store.claim(job.job_id, house.clock.now)
+    house.store._db.sql("DROP TRIGGER full")
+    assert house.store.take_ticket() is not None
+    assert house.store.claim(job.job_id, house.clock.now) is not None
+
+
+def test_a_second_ticket_of_a_job_that_runs_is_dropped(house: House) -> None:
+    job = submit(house)
+    house.store.add_ticket(job.job_id)
+    house.runner.mind(job.job_id, 1)
+    house.store.take_ticket()
+    house.runner.run(job.job_id)
+    house.store.take_ticket()
+    house.runner.run(job.job_id)
+    assert tickets(house) == 0
+    assert house.engine.get(job.job_id).status == "pending"
 
 
 def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
