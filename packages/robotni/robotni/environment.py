@@ -37,12 +37,9 @@ def passed(server: Mapping[str, str], pass_env: Sequence[str]) -> Dict[str, str]
     }
 
 
-def environment(
-    job: Job, rundir: RunDir, server: Mapping[str, str], pass_env: Sequence[str], url: str
-) -> Dict[str, str]:
-    """The variables of a run: some of the server's, the request's, then robotni's own."""
-    env = passed(server, pass_env)
-    env.update(job.env)
+def environment(job: Job, rundir: RunDir, server: Mapping[str, str], url: str) -> Dict[str, str]:
+    """The variables of a run: those `passed` on from the server, the request's, robotni's own."""
+    env = {**server, **job.env}
     venv = Path(job.venv) if job.venv else Path(sys.prefix)
     env.update(
         VIRTUAL_ENV=str(venv),

@@ -47,12 +47,22 @@ class RunDir:
         if not is_job_id(job_id):
             raise ValueError(f"{job_id!r} is no job id")
         self.path = jobs / job_id / str(run)
-        self.lock = self.path / "lock"
-        self.output = self.path / "output"
-        self.result = self.path / "result.json"
-        self.progress = self.path / "progress"
-        self._ring = self.path / "ring"
-        self._cancel = self.path / "cancel"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def output(self) -> Path:
+        return self.path / "output"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress"
 
     def create(self) -> "RunDir":
         for folder in (self.path.parent, self.path):  # makedirs' mode is for the last one only
@@ -68,8 +78,8 @@ class RunDir:
     def request_cancel(self) -> None:
         """Leaves word that the run shall stop. Also when the run has not begun to look yet."""
         self.create()
-        os.close(os.open(self._cancel, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        ring(self._ring)
+        os.close(os.open(self.path / "cancel", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        ring(self.path / "ring")
 
     def output_size(self) -> int:
         try:

@@ -168,7 +168,7 @@ class Runner:
             "jobs": str(self._datadir.jobs),
             "argv": command_line(job, str(self._registry.get(job.type).script)),
             "cwd": job.cwd,
-            "env": environment(job, rundir, self._server, settings.pass_env, settings.url),
+            "env": environment(job, rundir, self._server, settings.url),
             "stdin": job.stdin,
             "timeout": job.timeout,
             "grace": settings.kill_grace,

@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from robotni.errors import SettingsError
@@ -201,6 +200,8 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
 def _from_file(path: Path) -> Mapping[str, Optional[str]]:
     if not path.is_file():
         return {}
+    from dotenv import dotenv_values  # 1 MB, where there is a file to read
+
     try:
         return dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

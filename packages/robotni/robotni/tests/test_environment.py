@@ -8,7 +8,7 @@ from typing import Any, Dict, Sequence
 
 import pytest
 
-from robotni.environment import command_line, environment
+from robotni.environment import command_line, environment, passed
 from robotni.job import Job, new_job_id
 from robotni.rundir import RunDir
 
@@ -77,7 +77,7 @@ def a_job(**fields: Any) -> Job:
 
 
 def seen(server: Dict[str, str], pass_env: Sequence[str] = (), **fields: Any) -> Dict[str, str]:
-    return environment(a_job(**fields), RUNDIR, server, pass_env, URL)
+    return environment(a_job(**fields), RUNDIR, passed(server, pass_env), URL)
 
 
 # variables
@@ -146,7 +146,7 @@ def test_a_job_of_a_bundled_type_has_the_venv_that_robotni_runs_in() -> None:
 
 def test_neither_the_server_s_nor_the_job_s_variables_are_changed() -> None:
     server, job = {"PATH": "/usr/bin"}, a_job(env={"A": "b"})
-    environment(job, RUNDIR, server, (), URL)
+    environment(job, RUNDIR, passed(server, ()), URL)
     assert (server, job.env) == ({"PATH": "/usr/bin"}, {"A": "b"})
 
 
@@ -184,7 +184,7 @@ def test_a_real_script_sees_its_venv_its_cwd_and_nothing_of_the_server(project: 
     )
     job = a_job(script=str(project / "show.py"), venv=str(project / ".venv"), args=["--help"])
     server = {**os.environ, "PYTHONPATH": "/evil", "PYTHONHOME": "/evil", "SECRET": "s3cret"}
-    env = environment(job, RUNDIR, server, (), URL)
+    env = environment(job, RUNDIR, passed(server, ()), URL)
     done = subprocess.run(
         command_line(job, ""), env=env, cwd=project, stdout=subprocess.PIPE, check=True, text=True
     )

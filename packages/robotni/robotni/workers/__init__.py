@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.errors import FieldError, InvalidRequest
@@ -21,6 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_ANYTHING = {"type": "object"}
 CAPABILITIES = ["cancel", "timeout", "retry", "output", "progress", "result"]
 _BLOCK = re.compile(r"(?m)^# /// script$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///$")
 
@@ -41,6 +41,10 @@ class WorkerType(BaseModel):
 
     def check(self, params: Dict[str, Any]) -> None:
         """Raises InvalidRequest with a pointer to each param that breaks the schema."""
+        if self.params_schema == _ANYTHING:
+            return
+        from jsonschema import Draft202012Validator  # 3 MB that most servers never need
+
         validator = Draft202012Validator(self.params_schema)
         faults = sorted(validator.iter_errors(params), key=lambda fault: list(map(str, fault.path)))
         if faults:
@@ -82,7 +86,7 @@ _PYTHON_SCRIPT = WorkerType(
     type=PYTHON_SCRIPT,
     title="Python script",
     description="Runs a script, or a module, in a virtual environment of yours.",
-    params_schema={"type": "object"},
+    params_schema=_ANYTHING,
 )
 
 
