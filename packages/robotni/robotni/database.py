@@ -10,16 +10,16 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Sequence, Type
+from typing import Any, Iterator, Sequence
 
-from peewee import DatabaseError, Model, OperationalError, SqliteDatabase
+from peewee import DatabaseError, OperationalError, SqliteDatabase
 
 from robotni.datadir import release_lock, take_lock
 from robotni.errors import DataDirError, StorageFull
 from robotni.schema import MIGRATIONS, VERSION
 
 BUSY_TIMEOUT = 60
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -8000}
+_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -2000}
 
 
 class Database:
@@ -33,15 +33,8 @@ class Database:
         self._connect()
         self._migrate()
 
-    def model(self, table: str, fields: Dict[str, Any]) -> Type[Model]:
-        """A peewee model of a table that a migration has made."""
-        meta = {"database": self._db, "table_name": table, "primary_key": False}
-        attributes = {**fields, "Meta": type("Meta", (), meta)}
-        model: Type[Model] = type(table.title(), (Model,), attributes)
-        return model
-
     def sql(self, statement: str, values: Sequence[Any] = ()) -> Any:
-        """The cursor of a statement for which a model would be too much."""
+        """The cursor of a statement. Text, since to build one costs more than to run it."""
         return self._db.execute_sql(statement, values)
 
     def close(self) -> None:
@@ -81,6 +74,12 @@ class Database:
             raise DataDirError(
                 f"{self._path} cannot be used ({error}); restore it from a backup, or move it away"
             ) from None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads within see one state of the database, and no writer waits for them."""
+        with self._db.atomic("DEFERRED"):
+            yield
 
     @contextmanager
     def write(self) -> Iterator[None]:

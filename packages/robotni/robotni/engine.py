@@ -25,11 +25,12 @@ from robotni.job import (
     new_job_id,
     next_midnight,
 )
+from robotni.listing import Filters
 from robotni.preflight import Place, Preflight
 from robotni.request import PYTHON_SCRIPT, JobRequest
 from robotni.rundir import RunDir, is_job_id
 from robotni.settings import Settings
-from robotni.store import Filters, Store
+from robotni.store import Store
 from robotni.workers import Registry, WorkerType
 
 TAIL = 64 * 1024  # bytes of output in a job's JSON

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.engine import Engine
 from robotni.job import CANCELLED, PENDING, SCHEDULED, Job, JobError, State, rfc3339
+from robotni.listing import Filters
 from robotni.openapi import described
 from robotni.request import JobRequest
 from robotni.routes_worker import JobId
-from robotni.store import Filters
 
 LISTED = 200
 

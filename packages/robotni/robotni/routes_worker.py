@@ -14,9 +14,9 @@ from robotni.conditional import conditional, output_response
 from robotni.engine import Engine
 from robotni.errors import FieldError, InvalidRequest
 from robotni.job import RUNNING, Job, Timestamp, View, rfc3339
+from robotni.listing import Filters
 from robotni.openapi import JOB_ID, body_of, described
 from robotni.problems import validated
-from robotni.store import Filters
 from robotni.workers import WorkerType
 
 POLL_INTERVAL = "5"

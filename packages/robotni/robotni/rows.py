@@ -7,8 +7,6 @@ path stand here as text, since building them costs more than running them.
 import json
 from typing import Any, Dict, Mapping, Optional, Sequence
 
-from peewee import BareField
-
 from robotni.job import Attempt, Job, JobError, Progress
 
 COLUMNS = tuple(name for name in Job.model_fields if name != "output")
@@ -17,11 +15,6 @@ SELECT = f"SELECT {', '.join(COLUMNS)} FROM job"
 INSERT = f"INSERT INTO job ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
 _BLANK = Job(job_id="", timestamp=0)
-
-
-def fields() -> Dict[str, Any]:
-    """A peewee field for each column of a job."""
-    return {name: BareField() for name in COLUMNS}
 
 
 def cells_of(job: Job) -> Sequence[Any]:

@@ -10,8 +10,8 @@ from typing import Callable
 from robotni.datadir import DataDir, is_locked, ring
 from robotni.engine import Engine
 from robotni.job import RUNNING
+from robotni.listing import Filters
 from robotni.rundir import RunDir
-from robotni.store import Filters
 
 LEAVES_WITHIN = 6.0
 _LOOK_EVERY = 0.05

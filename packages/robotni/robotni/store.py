@@ -1,5 +1,5 @@
-"""The store: the rows that are the truth, in one SQLite file; with `database.py`
-the only owner of peewee and SQL.
+"""The store: the rows that are the truth, in one SQLite file. SQL is spoken here and in what lies
+below: `listing.py`, `tickettable.py`, `rows.py`, `schema.py`, `database.py`.
 
 It promises that a job and its ticket are written in one durable transaction, that every change
 of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
@@ -7,12 +7,8 @@ changes (a trigger holds it). Cost of a job: submit, claim (its ticket goes with
 transaction and an fsync each. It must not know how a run works, nor who calls.
 """
 
-import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
-
-from peewee import BareField, BlobField, TextField
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from robotni.database import Database
 from robotni.errors import QueueFull
@@ -21,52 +17,25 @@ from robotni.job import (
     RUNNING,
     SCHEDULED,
     STATES,
-    TERMINAL,
     TRANSITIONS,
     WAITING,
     Job,
     expiry,
     is_expired,
 )
-from robotni.rows import INSERT, LIST_COLUMNS, SELECT, cells_of, fields, to_cells, to_job
+from robotni.listing import Filters, find
+from robotni.rows import INSERT, SELECT, cells_of, to_cells, to_job
+from robotni.tickettable import Tickets, TicketTable
 
-QUEUE = "robotni"
 HOUR = 3600
-
-
-class Tickets:
-    """How a ticket looks; Huey's side (`tickets.py`) says it, the store only keeps the bytes."""
-
-    def encode(self, job_id: str) -> bytes:
-        raise NotImplementedError
-
-    def decode(self, data: bytes) -> Optional[str]:
-        """The job id in a ticket; None for anything else that lies in the table."""
-        raise NotImplementedError
-
-
-class Filters(NamedTuple):
-    """What a list is narrowed to; empty means all."""
-
-    type: Optional[str] = None
-    status: Sequence[str] = ()
-    project: Optional[str] = None
-    q: Optional[str] = None
 
 
 class Store:
     """One database file, usable from every thread of a process."""
 
     def __init__(self, path: Path, tickets: Tickets) -> None:
-        self._tickets = tickets
         self._db = Database(path)
-        self._handed: Dict[int, str] = {}  # tickets that threads of this process have: id, job id
-        self._handing = threading.Lock()
-        self._job = self._db.model("job", fields())
-        self._task = self._db.model(
-            "task",
-            {"id": BareField(), "queue": TextField(), "data": BlobField(), "priority": BareField()},
-        )
+        self._tickets = TicketTable(self._db, tickets)
 
     def close(self) -> None:
         """Closes the connection of the calling thread; others close theirs when they end."""
@@ -93,7 +62,7 @@ class Store:
                 )
             self._db.sql(INSERT, cells_of(job))
             if job.status == PENDING:
-                self._add_ticket(job.job_id)
+                self._tickets.add(job.job_id)
         return None
 
     # read
@@ -110,12 +79,7 @@ class Store:
 
     def list(self, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
         """Newest first, those older than job id `before`, without `attempts` and `stdin`."""
-        where, values = _conditions(filters, before)
-        rows = self._db.sql(
-            f"SELECT {', '.join(LIST_COLUMNS)} FROM job {where} ORDER BY job_id DESC LIMIT ?",
-            (*values, limit),
-        )
-        return [to_job(cells, LIST_COLUMNS) for cells in rows.fetchall()]
+        return find(self._db, filters, before, limit)
 
     def running(self) -> List[Job]:
         rows = self._db.sql(f"{SELECT} WHERE status = ? ORDER BY job_id", (RUNNING,))
@@ -172,13 +136,13 @@ class Store:
         )
         won: bool = cursor.rowcount == 1
         if won and to == PENDING:
-            self._add_ticket(job_id)
+            self._tickets.add(job_id)
         return won
 
     def claim(self, job_id: str, now: float, run: Optional[int] = None) -> Optional[Job]:
         """Starts the next run and attempt of a job; None when it is not pending, or too late, or
         when that is not number `run`. Its ticket is gone either way."""
-        with self._spending_tickets(job_id):
+        with self._tickets.spending(job_id):
             job = self.get(job_id)
             if job is None or is_expired(job, now) or run not in (None, job.run + 1):
                 return None
@@ -216,12 +180,14 @@ class Store:
 
     def due(self, now: float) -> int:
         """Makes pending what is scheduled for now or earlier; how many."""
-        job = self._job
-        query = job.select(job.job_id, job.run_at).where(job.status == SCHEDULED, job.run_at <= now)
-        if not query.limit(1).tuples().first():
+        due = (
+            "SELECT job_id, run_at FROM job WHERE status = ? AND run_at <= ? "
+            "ORDER BY run_at LIMIT 1000"
+        )
+        if self._db.sql(due, (SCHEDULED, now)).fetchone() is None:
             return 0
         with self._db.write():
-            rows = list(query.order_by(job.run_at).limit(1000).tuples())
+            rows = self._db.sql(due, (SCHEDULED, now)).fetchall()
             return sum(self._move("due", i, None, {"pending_since": at}) for i, at in rows)
 
     def expire(self, now: float) -> int:
@@ -237,13 +203,12 @@ class Store:
 
     def flush(self, now: float) -> Dict[str, int]:
         """Cancels everything that waits; how many were in each state."""
-        job = self._job
         counts = {SCHEDULED: 0, PENDING: 0}
         with self._db.write():
-            rows = list(
-                job.select(job.job_id, job.status).where(job.status.in_(list(WAITING))).tuples()
+            rows = self._db.sql(
+                "SELECT job_id, status FROM job WHERE status IN (?, ?)", (SCHEDULED, PENDING)
             )
-            for job_id, status in rows:
+            for job_id, status in rows.fetchall():
                 counts[status] += self._move("cancel", job_id, None, {"finished_at": now})
         return counts
 
@@ -258,67 +223,22 @@ class Store:
     # tickets
 
     def take_ticket(self) -> Optional[bytes]:
-        """The oldest ticket that no thread of this process has. A job's stays in the table until
-        its claim, so that both are one transaction; anything else is removed at once."""
-        with self._handing:
-            handed = list(self._handed)
-            row = self._db.sql(
-                "SELECT id, data FROM task WHERE queue = ? "
-                f"AND id NOT IN ({', '.join('?' * len(handed))}) "
-                "ORDER BY priority DESC, id LIMIT 1",
-                (QUEUE, *handed),
-            ).fetchone()
-            if row is None:
-                return None
-            ticket, data = row[0], bytes(row[1])
-            job_id = self._tickets.decode(data)
-            if job_id is not None:
-                self._handed[ticket] = job_id
-                return data
-            with self._db.write():
-                self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
-            return data
-
-    @contextmanager
-    def _spending_tickets(self, job_id: str) -> Iterator[None]:
-        """A transaction that takes along the tickets handed out for a job."""
-        with self._handing:
-            tickets = [ticket for ticket, owner in self._handed.items() if owner == job_id]
-        try:
-            with self._db.write():
-                for ticket in tickets:
-                    self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
-                yield
-        finally:
-            with self._handing:
-                for ticket in tickets:
-                    self._handed.pop(ticket, None)
+        """The oldest ticket that no thread of this process has; its claim removes it."""
+        return self._tickets.take()
 
     def drop_ticket(self, job_id: str) -> None:
         """Removes the tickets handed out for a job that somebody else has."""
-        with self._spending_tickets(job_id):
+        with self._tickets.spending(job_id):
             pass
 
     def add_ticket(self, job_id: str) -> None:
         """Writes a ticket for a job, in the place of one handed out."""
-        with self._spending_tickets(job_id):
-            self._add_ticket(job_id)
-
-    def _add_ticket(self, job_id: str) -> None:
-        data = self._tickets.encode(job_id)
-        self._db.sql("INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)", (QUEUE, data))
+        with self._tickets.spending(job_id):
+            self._tickets.add(job_id)
 
     def mend_tickets(self) -> int:
         """Writes a ticket for each pending job that has none; how many."""
-        job, task = self._job, self._task
-        with self._db.write():
-            rows = task.select(task.data).where(task.queue == QUEUE).tuples()
-            ticketed = {self._tickets.decode(bytes(data)) for (data,) in rows}
-            pending = job.select(job.job_id).where(job.status == PENDING).order_by(job.job_id)
-            missing = [job_id for (job_id,) in pending.tuples() if job_id not in ticketed]
-            for job_id in missing:
-                self._add_ticket(job_id)
-        return len(missing)
+        return self._tickets.mend()
 
     # clean
 
@@ -339,39 +259,17 @@ class Store:
 
     def ended_before(self, moment: float, limit: int) -> List[str]:
         """Ids of terminal jobs that finished before `moment`, oldest first."""
-        job = self._job
-        query = job.select(job.job_id).where(
-            job.finished_at < moment, job.status.in_(list(TERMINAL))
+        rows = self._db.sql(
+            "SELECT job_id FROM job WHERE finished_at < ? ORDER BY finished_at LIMIT ?",
+            (moment, limit),
         )
-        return [row[0] for row in query.order_by(job.finished_at).limit(limit).tuples()]
+        return [job_id for (job_id,) in rows.fetchall()]
 
     def delete(self, job_ids: Iterable[str], moment: float) -> None:
         """Deletes terminal jobs, and the counts of attempts from before `moment`."""
-        job = self._job
         with self._db.write():
-            job.delete().where(
-                job.job_id.in_(list(job_ids)), job.status.in_(list(TERMINAL))
-            ).execute()
+            for job_id in job_ids:
+                self._db.sql(
+                    "DELETE FROM job WHERE job_id = ? AND finished_at IS NOT NULL", (job_id,)
+                )
             self._db.sql("DELETE FROM attempt_tally WHERE hour < ?", (int(moment // HOUR) - 48,))
-
-
-def _conditions(filters: Filters, before: Optional[str]) -> Tuple[str, List[Any]]:
-    """The WHERE clause of a list, and its values."""
-    conditions: List[str] = []
-    values: List[Any] = []
-    if filters.type is not None:
-        conditions.append("type = ?")
-        values.append(filters.type)
-    if filters.status:
-        conditions.append(f"status IN ({', '.join('?' * len(filters.status))})")
-        values += filters.status
-    if filters.project is not None:
-        conditions.append("project = ?")
-        values.append(filters.project)
-    if filters.q:
-        conditions.append("(name >= ? AND name < ? OR job_id >= ? AND job_id < ?)")
-        values += [filters.q, filters.q + "\U0010ffff"] * 2
-    if before is not None:
-        conditions.append("job_id < ?")
-        values.append(before)
-    return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), values

@@ -22,7 +22,8 @@ from robotni.database import BUSY_TIMEOUT
 from robotni.datadir import DataDir, hold_bell, ring
 from robotni.runner import Runner
 from robotni.settings import Settings
-from robotni.store import QUEUE, Store, Tickets
+from robotni.store import Store
+from robotni.tickettable import QUEUE, Tickets
 from robotni.upkeep import Upkeep
 
 RUN_JOB = "robotni.tickets.run_job"

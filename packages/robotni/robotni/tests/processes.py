@@ -28,12 +28,14 @@ def make_venv(path: Path) -> Path:
 def eventually(condition: Callable[[], Any], within: float = WITHIN) -> Any:
     """The first truthy value of `condition`, asked until `within` seconds have passed."""
     give_up = time.monotonic() + within
+    pause = 0.01
     while True:
         value = condition()
         if value or time.monotonic() > give_up:
             assert value, f"did not come true within {within:g} s"
             return value
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(0.1, pause * 1.2)  # to look through all processes is not for nothing
 
 
 def processes_of(folder: Path) -> List[psutil.Process]:

@@ -26,14 +26,15 @@ ROWS = (
     {"environment", "workers"},
     {"preflight"},
     {"store", "slots"},
-    {"database", "rows", "rundir"},
+    {"listing", "tickettable", "rundir"},
+    {"database", "rows"},
     {"datadir", "schema", "shim", "events", "body"},
     {"job", "request", "settings"},
     {"errors"},
     {"__init__"},
 )
 OWNERS = {
-    "peewee": {"database", "rows", "store"},
+    "peewee": {"database"},
     "playhouse": set(),
     "sqlite3": set(),
     "subprocess": {"slots", "shim", "starter", "demo"},

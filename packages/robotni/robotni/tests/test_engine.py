@@ -7,8 +7,8 @@ import pytest
 
 from robotni.errors import Conflict, InvalidRequest, NotFound, QueueFull
 from robotni.job import ExitFacts, Job, new_job_id
+from robotni.listing import Filters
 from robotni.request import JobRequest
-from robotni.store import Filters
 from robotni.tests.conftest import House
 
 HELLO: Dict[str, Any] = {"script": "hello.py", "venv": ".venv"}

@@ -1,0 +1,99 @@
+"""The table of tickets, which is Huey's: what says that a pending job waits for a thread.
+
+A ticket handed to a thread stays in the table until the job's claim, which takes it along in the
+same transaction; so a crash in between loses nothing. It must not know what a ticket looks like;
+Huey's side (`tickets.py`) says that.
+"""
+
+import threading
+from contextlib import contextmanager
+from typing import Dict, Iterator, List, Optional
+
+from robotni.database import Database
+from robotni.job import PENDING
+
+QUEUE = "robotni"
+
+
+class Tickets:
+    """How a ticket looks; here only its bytes are kept."""
+
+    def encode(self, job_id: str) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, data: bytes) -> Optional[str]:
+        """The job id in a ticket; None for anything else that lies in the table."""
+        raise NotImplementedError
+
+
+class TicketTable:
+    """The tickets in the table, and which of them threads of this process have."""
+
+    def __init__(self, db: Database, tickets: Tickets) -> None:
+        self._db = db
+        self._tickets = tickets
+        self._handed: Dict[int, str] = {}  # ticket id: job id
+        self._lock = threading.Lock()
+
+    def add(self, job_id: str) -> None:
+        """Within a transaction of the caller's."""
+        data = self._tickets.encode(job_id)
+        self._db.sql("INSERT INTO task (queue, data, priority) VALUES (?, ?, 0)", (QUEUE, data))
+
+    def take(self) -> Optional[bytes]:
+        """The oldest ticket that no thread of this process has. What is no ticket of a job's is
+        removed at once."""
+        with self._lock:
+            handed = list(self._handed)
+            row = self._db.sql(
+                "SELECT id, data FROM task WHERE queue = ? "
+                f"AND id NOT IN ({', '.join('?' * len(handed))}) "
+                "ORDER BY priority DESC, id LIMIT 1",
+                (QUEUE, *handed),
+            ).fetchone()
+            if row is None:
+                return None
+            ticket, data = row[0], bytes(row[1])
+            job_id = self._tickets.decode(data)
+            if job_id is not None:
+                self._handed[ticket] = job_id
+                return data
+            with self._db.write():
+                self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
+            return data
+
+    @contextmanager
+    def spending(self, job_id: str) -> Iterator[None]:
+        """A transaction that takes along the tickets handed out for a job. When it fails, they
+        are handed out again."""
+        with self._lock:
+            tickets = [ticket for ticket, owner in self._handed.items() if owner == job_id]
+        try:
+            with self._db.write():
+                for ticket in tickets:
+                    self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
+                yield
+        finally:
+            with self._lock:
+                for ticket in tickets:
+                    self._handed.pop(ticket, None)
+
+    def mend(self) -> int:
+        """Writes a ticket for each pending job that has none; how many. Writers wait only where
+        one is missing."""
+        with self._db.snapshot():
+            if not self._missing():
+                return 0
+        with self._db.write():
+            missing = self._missing()
+            for job_id in missing:
+                self.add(job_id)
+        return len(missing)
+
+    def _missing(self) -> List[str]:
+        rows = self._db.sql("SELECT data FROM task WHERE queue = ?", (QUEUE,))
+        ticketed = {self._tickets.decode(bytes(data)) for (data,) in rows.fetchall()}
+        pending = self._db.sql(
+            "SELECT job_id FROM job WHERE status = ? ORDER BY job_id", (PENDING,)
+        )
+        return [job_id for (job_id,) in pending.fetchall() if job_id not in ticketed]
