@@ -25,6 +25,8 @@ from robotni.datadir import take_lock
 from robotni.rundir import RunDir
 
 ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
+QUIET_LOOKS = 5  # one look may miss what ends and forks anew every moment
+YOUNG = 64
 _SHIM = str(Path(__file__).with_name("shim.py"))
 
 
@@ -167,32 +169,37 @@ class Slots:
 
 def kill_marked(mark: Optional[int], patience: float = 10.0) -> bool:
     """Kills every process that carries `mark`; whether none is left. Linux only."""
+    if mark is None:
+        return True
     give_up = time.monotonic() + patience
-    while mark is not None:
-        marked = _marked(mark)
-        if not marked:
-            return True
-        if time.monotonic() > give_up:
-            return False
-        for pid in marked:
+    quiet = 0
+    while quiet < QUIET_LOOKS and time.monotonic() < give_up:
+        quiet = 0 if _kill_seen(str(mark).encode()) else quiet + 1
+        time.sleep(0.002)
+    return quiet == QUIET_LOOKS
+
+
+def _kill_seen(needle: bytes) -> bool:
+    """Kills as it looks: what ends and forks anew every moment is gone after the look."""
+    seen = False
+    for pid in _pids():
+        if needle in _limits(pid) and not _is_zombie(pid):
+            seen = True
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):  # gone, or of another user
                 pass
-        time.sleep(0.005)
-    return True
+    return seen
 
 
-def _marked(mark: int) -> List[int]:
-    needle = str(mark).encode()
-    return [pid for pid in _pids() if needle in _limits(pid) and not _is_zombie(pid)]
-
-
-def _pids() -> List[int]:
+def _pids() -> Iterator[int]:
+    """The youngest first, without the time that listing all of them takes."""
     try:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        youngest = int(Path("/proc/loadavg").read_text().split()[-1])
+        yield from range(youngest + 2, max(1, youngest - YOUNG), -1)
+        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
     except FileNotFoundError:  # no /proc on this system
-        return []
+        return
 
 
 def _limits(pid: int) -> bytes:

@@ -249,6 +249,34 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     eventually(lambda: launcher.survivors() == [], 2)
 
 
+def test_the_mark_finds_a_tree_that_forks_anew_every_2_ms(launcher: Launcher) -> None:
+    # It says that it lives: a listing of processes is no more sure to see it than the mark is.
+    pulse = (
+        launcher.start(
+            """
+import os, time
+pulse = os.open("pulse", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+    os.write(pulse, b"x")
+    time.sleep(0.002)
+"""
+        ).path
+        / "pulse"
+    )
+    eventually(lambda: pulse.exists() and pulse.stat().st_size > 20)
+    started = launcher.rundir.started()
+    assert started is not None
+    os.kill(started["shim"], signal.SIGKILL)
+    assert launcher.slot.wait(launcher.leave.fd) == DIED
+    assert kill_marked(started["mark"])
+    beats = pulse.stat().st_size
+    time.sleep(0.1)
+    assert pulse.stat().st_size == beats
+
+
 def test_without_evidence_nothing_was_started(launcher: Launcher) -> None:
     blocked = launcher._next().create()
     (blocked.path / "exit.tmp").mkdir()  # the shim cannot write its evidence
