@@ -72,6 +72,11 @@ class Runner:
                 self._last_busy = time.monotonic()
             return time.monotonic() - self._last_busy
 
+    def has_room(self) -> bool:
+        """Whether a thread has nothing to do."""
+        with self._mine_lock:
+            return len(self._mine) < self._settings.workers
+
     def mind(self, job_id: str, run: int) -> bool:
         """Takes responsibility for a run; False when another thread has it."""
         with self._mine_lock:

@@ -10,7 +10,7 @@ from typing import Callable, Deque, Optional
 
 from robotni import events
 from robotni.datadir import DataDir, ring
-from robotni.job import Job, local_date
+from robotni.job import PENDING, Job, local_date
 from robotni.rundir import RunDir, delete_job
 from robotni.runner import Runner
 from robotni.settings import Settings
@@ -49,6 +49,7 @@ class Upkeep:
         self.due()
         if time.monotonic() >= self._next_sweep:
             self.sweep()
+        self.wake()
         self.clean()
         if self._cleaning is not None:
             return 0.0
@@ -65,6 +66,11 @@ class Upkeep:
     def due(self) -> None:
         """Makes pending what is scheduled for now."""
         self._ring(self._store.due(self._clock()))
+
+    def wake(self) -> None:
+        """Rings for jobs of which nobody rang: who submitted died between commit and ring."""
+        if self._runner.has_room():
+            self._ring(self._store.counts()[PENDING])
 
     def sweep(self) -> None:
         """Settles every running row that no thread here waits for, and mends the tickets."""

@@ -4,6 +4,8 @@ import signal
 from pathlib import Path
 from typing import Callable
 
+from robotni.request import JobRequest
+from robotni.tests.conftest import House
 from robotni.tests.processes import Server, eventually
 
 # Says that it began, waits for the file `go`, says that it ended.
@@ -92,6 +94,20 @@ def test_a_pending_job_outlives_kill_9_of_all(make_server: Callable[..., Server]
     server.start()
     completes_once(server, first)
     completes_once(server, second)
+
+
+def test_a_job_of_which_nobody_rang_is_started_all_the_same(server: Server) -> None:
+    server.wait_for(server.submit("pass"))
+    (worker,) = eventually(server.workers)
+    server.kill_web()  # between its commit and its ring
+    (server.project / "late.py").write_text("open('ran', 'w')")
+    house = House(server.project, data_dir=server.data)
+    job = house.engine.submit(JobRequest(script="late.py", venv=".venv")).job
+    assert house.rings == 1  # into the void
+    eventually((server.project / "ran").exists, 5)
+    eventually(lambda: house.engine.get(job.job_id).is_terminal, 5)
+    assert worker.is_running()
+    house.close()
 
 
 def test_a_job_whose_shim_and_worker_are_killed_is_lost_and_leaves_nothing(server: Server) -> None:
