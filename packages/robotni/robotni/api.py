@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from robotni import __version__, openapi, pages, problems, routes_queue, routes_worker
-from robotni.body import Receive, Scope, Send
+from robotni.body import Receive, Scope, Send, path_within
 from robotni.engine import Engine
 from robotni.guard import App, Guard
 from robotni.settings import Settings
@@ -44,18 +44,42 @@ class Slashes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            root = scope.get("root_path", "")
-            root = root if scope["path"].startswith(root) else ""
-            path = scope["path"][len(root) :].rstrip("/") or "/"
+            inner = path_within(scope)
+            root = scope["path"][: len(scope["path"]) - len(inner)]
+            path = inner.rstrip("/") or "/"
             scope = {**scope, "path": f"{root}{path}/" if path in _SLASHED else root + path}
         await self.app(scope, receive, send)
 
 
 class Api(FastAPI):
-    """FastAPI with the document completed."""
+    """FastAPI with the document completed, under the prefix of ROOT_PATH.
+
+    A prefix that comes with the request, from a mount or `uvicorn --root-path`, goes before it.
+    No header is asked for it: a stranger could write one.
+    """
+
+    def __init__(self, prefix: str, starter: Starter, **options: Any) -> None:
+        super().__init__(**options)
+        self._prefix = prefix
+        self._starter = starter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._starter.watch()
+            if self._prefix and not scope.get("root_path"):
+                scope = prefixed(scope, self._prefix)
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> Dict[str, Any]:
         return openapi.complete(super().openapi())
+
+
+def prefixed(scope: Scope, prefix: str) -> Scope:
+    """`scope` as if mounted at `prefix`, which the proxy may have taken off the path."""
+    scope = {**scope, "root_path": prefix}
+    if path_within(scope) == scope["path"]:
+        scope["path"] = prefix + scope["path"]
+    return scope
 
 
 def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
@@ -64,12 +88,13 @@ def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        thread = starter.watch(engine.needs_worker)
+        starter.watch()
         yield
         starter.stop()
-        thread.join(2)
 
     app = Api(
+        prefix=settings.root_path,
+        starter=starter,
         title="robotni",
         version=__version__,
         description="Runs Python scripts in virtual environments of their own: submit, then poll.",
@@ -79,6 +104,7 @@ def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.engine = engine
+    app.state.starter = starter
     problems.install(app)
     app.include_router(
         routes_worker.create_router(engine, starter.is_worker_running, lambda: p95(durations))

@@ -126,5 +126,12 @@ def _finite(text: str) -> float:
     return value
 
 
+def path_within(scope: Scope) -> str:
+    """The path within this app, less the prefix it is mounted or proxied under."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if f"{path}/".startswith(f"{root}/") else path
+
+
 def values_of(scope: Scope, name: bytes) -> List[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]

@@ -8,13 +8,16 @@ Exit codes: 0 done, 1 the job or the request failed, 2 wrong usage or settings.
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import click
 
-from robotni import __version__, cli_jobs
+from robotni import __version__, cli_jobs, events, logs
 from robotni.errors import DataDirError, RobotniError, SettingsError
 from robotni.job import RUNNING
+
+if TYPE_CHECKING:
+    from robotni.settings import Settings
 
 
 class Group(click.Group):
@@ -56,12 +59,28 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
 
     given = {"ROBOTNI_HOST": host, "ROBOTNI_PORT": port}
     settings = load({**os.environ, **_given(given)}, Path.cwd())
-    _log_to_stderr()
     datadir = DataDir(settings.data_dir).open()
     listener = serving.listen(settings)
     port = listener.getsockname()[1]
     settings = settings.model_copy(update={"port": port})
     app = build_app(settings)
+    _say_where(settings)
+    serving.serve(app, listener, datadir)
+    gone = stopping.send_worker_away(datadir)
+    running = app.state.engine.counts()[RUNNING]
+    if settings.log_format == logs.JSON:
+        events.left(running)
+        return
+    if not gone:
+        click.echo("The worker has not left yet; it will, after what it is doing.")
+    _say_what_runs(running)
+
+
+def _say_where(settings: "Settings") -> None:
+    """To a person; as JSON to a log, of which every line is an event."""
+    if settings.log_format == logs.JSON:
+        events.serving(settings.url, str(settings.project_folder), str(settings.data_dir))
+        return
     roots = ":".join(map(str, settings.script_roots))
     worker = "started when there is work" if settings.autostart else "start it: robotni worker"
     click.echo(f"robotni {__version__} listens on {settings.url}")
@@ -70,10 +89,6 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     click.echo(f"  data directory  {settings.data_dir}")
     click.echo(f"  script roots    {roots}")
     click.echo(f"  worker          {worker}, {settings.workers} scripts at once")
-    serving.serve(app, listener, datadir)
-    if not stopping.send_worker_away(datadir):
-        click.echo("The worker has not left yet; it will, after what it is doing.")
-    _say_what_runs(app.state.engine.counts()[RUNNING])
 
 
 @main.command()
@@ -114,10 +129,11 @@ def worker(on_demand: bool) -> None:
 
     Example: robotni worker
     """
+    from robotni.settings import load_in
     from robotni.wiring import build_huey
 
-    _log_to_stderr()
-    huey = build_huey()
+    # Who starts one on demand starts it in the project folder, which need not look like one.
+    huey = build_huey(load_in(Path.cwd(), os.environ, {}) if on_demand else None)
     huey.create_consumer(takes_over=not on_demand).run()
 
 
@@ -137,16 +153,6 @@ def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> N
 
 def _given(values: Dict[str, Any]) -> Dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _log_to_stderr() -> None:
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log = logging.getLogger("robotni")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
 
 
 for _command in cli_jobs.COMMANDS:

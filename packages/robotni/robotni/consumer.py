@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from huey.consumer import Consumer as HueyConsumer
 from huey.consumer import ConsumerStopped, Scheduler, Worker
 
-from robotni import events
+from robotni import events, logs
 from robotni.datadir import hold_bell, ring, take_lock
 from robotni.job import PENDING
 
@@ -79,6 +79,7 @@ class Consumer(HueyConsumer):
 
     def run(self) -> None:
         """Works until told to leave, or idle too long; at once over when another worker stays."""
+        logs.set_up(self.huey.settings.log_format)
         self._lock = self._take_lock()
         if self._lock is None:
             events.worker("not needed, another one works", os.getpid())

@@ -1,11 +1,11 @@
 """What robotni says while it works: the wording of every log line, one event a line.
 
-`event job=<id> facts`. Never an environment, a token, an argument or a path from a request:
-ids and numbers cannot forge a second line.
+`event job=<id> facts`; as JSON the same facts are fields (see `logs.py`). Never an environment, a
+token, an argument or a path from a request: ids and numbers cannot forge a second line.
 """
 
 import logging
-from typing import Optional
+from typing import Any, Optional
 
 from robotni.job import Job, JobError
 
@@ -13,59 +13,77 @@ log = logging.getLogger("robotni")
 
 
 def submitted(job: Job) -> None:
-    log.info("submitted job=%s type=%s status=%s", job.job_id, job.type, job.status)
+    _say(logging.INFO, "submitted", job=job.job_id, type=job.type, status=job.status)
 
 
 def started(job: Job) -> None:
-    log.info("started job=%s run=%d attempt=%d", job.job_id, job.run, job.attempt)
+    _say(logging.INFO, "started", job=job.job_id, run=job.run, attempt=job.attempt)
 
 
 def settled(job: Job, verb: str, error: Optional[JobError]) -> None:
     code = error.code if error else "none"
-    log.info("settled job=%s run=%d by=%s error=%s", job.job_id, job.run, verb, code)
+    _say(logging.INFO, "settled", job=job.job_id, run=job.run, by=verb, error=code)
 
 
 def late(job: Job) -> None:
-    log.info("late job=%s run=%d was settled by somebody else", job.job_id, job.run)
+    _say(logging.INFO, "late", "was settled by somebody else", job=job.job_id, run=job.run)
 
 
 def adopted(job: Job) -> None:
-    log.info("adopted job=%s run=%d its shim lives", job.job_id, job.run)
+    _say(logging.INFO, "adopted", "its shim lives", job=job.job_id, run=job.run)
 
 
 def released(job: Job, why: str) -> None:
-    log.warning("released job=%s run=%d never started: %s", job.job_id, job.run, why)
+    _say(logging.WARNING, "released", f"never started: {why}", job=job.job_id, run=job.run)
 
 
 def survivors(job: Job) -> None:
-    log.error("survivors job=%s run=%d some processes could not be ended", job.job_id, job.run)
+    note = "some processes could not be ended"
+    _say(logging.ERROR, "survivors", note, job=job.job_id, run=job.run)
 
 
 def cancel_requested(job_id: str, status: str) -> None:
-    log.info("cancel job=%s status=%s", job_id, status)
+    _say(logging.INFO, "cancel", job=job_id, status=status)
 
 
 def flushed(pending: int, scheduled: int) -> None:
-    log.info("flushed pending=%d scheduled=%d", pending, scheduled)
+    _say(logging.INFO, "flushed", pending=pending, scheduled=scheduled)
 
 
 def swept(orphans: int, tickets: int, expired: int) -> None:
     if orphans or tickets or expired:
-        log.info("swept orphans=%d tickets=%d expired=%d", orphans, tickets, expired)
+        _say(logging.INFO, "swept", orphans=orphans, tickets=tickets, expired=expired)
 
 
 def cleaned(jobs: int, day: str) -> None:
-    log.info("cleaned jobs=%d day=%s", jobs, day)
+    _say(logging.INFO, "cleaned", jobs=jobs, day=day)
 
 
 def failed(what: str, job_id: str) -> None:
     """Something that must never happen; with the traceback of the exception at hand."""
-    log.exception("failed %s job=%s", what, job_id)
+    _say(logging.ERROR, f"failed {what}", traceback=True, job=job_id)
+
+
+def serving(url: str, project_folder: str, data_dir: str) -> None:
+    _say(logging.INFO, "serving", url=url, project_folder=project_folder, data_dir=data_dir)
+
+
+def left(running: int) -> None:
+    _say(logging.INFO, "left", running=running)
 
 
 def worker(event: str, pid: int) -> None:
-    log.info("worker %s pid=%d", event, pid)
+    _say(logging.INFO, f"worker {event}", pid=pid)
 
 
 def worker_died(code: int, pause: float) -> None:
-    log.error("worker died at once, exit code %d; next try in %g s, see worker.log", code, pause)
+    note = "next try after the pause, in seconds; see worker.log"
+    _say(logging.ERROR, "worker died at once", note, exit_code=code, pause=pause)
+
+
+def _say(level: int, event: str, note: str = "", traceback: bool = False, **facts: Any) -> None:
+    words = [event, *(f"{name}={value}" for name, value in facts.items()), note]
+    if note:
+        facts["note"] = note
+    extra = {"event": event, "facts": facts}
+    log.log(level, "%s", " ".join(filter(None, words)), extra=extra, exc_info=traceback)

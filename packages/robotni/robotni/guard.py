@@ -20,6 +20,7 @@ from robotni.body import (
     Send,
     check_body,
     headers_fault,
+    path_within,
     read_body,
     values_of,
 )
@@ -126,7 +127,7 @@ class Guard:
 
     def _check_token(self, scope: Scope) -> Optional[Refusal]:
         token = self._settings.token
-        path = _path(scope).rstrip("/") or "/"
+        path = path_within(scope).rstrip("/") or "/"
         if token is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
             return None
         if _is_preflight(scope):
@@ -187,12 +188,6 @@ def _listens_beyond_loopback(port: int) -> bool:
     connections: Iterable[Any] = process.net_connections(kind="inet")
     listening = (c.laddr for c in connections if c.status == psutil.CONN_LISTEN)
     return any(a.port == port and not is_loopback(a.ip) for a in listening)
-
-
-def _path(scope: Scope) -> str:
-    """The path within this app, also when it is mounted below another."""
-    path, root = scope["path"], scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root) else path
 
 
 def _is_preflight(scope: Scope) -> bool:

@@ -40,8 +40,8 @@ def create_router() -> APIRouter:
         return send(request, name)
 
     @router.get("/")
-    def root() -> Response:
-        return RedirectResponse("webdemo")
+    def root(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/webdemo")
 
     @router.get("/webdemo")
     def webdemo(request: Request) -> Response:

@@ -127,7 +127,12 @@ def _next_free(settings: Settings) -> int:
 def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
     """Serves until SIGINT, SIGTERM, or a ring of the data directory's `stop`."""
     config = uvicorn.Config(
-        app, http=ImpatientProtocol, log_level="warning", server_header=False, lifespan="on"
+        app,
+        http=ImpatientProtocol,
+        log_config=None,  # its lines go where ours go, and look alike
+        log_level="warning",
+        server_header=False,
+        lifespan="on",
     )
     server = Server(config)
     bell = hold_bell(datadir.stop)

@@ -9,7 +9,7 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Literal, Mapping, Optional, Tuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -22,6 +22,7 @@ NOT_SETTINGS = frozenset(
     for name in ("URL", "JOB_ID", "PROJECT", "ATTEMPT", "JOB_URL", "RESULT", "PROGRESS")
 )
 _TOKEN = re.compile(r"[!-~]{8,}\Z")
+_ROOT_PATH = re.compile(r"(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)*\Z")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -79,6 +80,12 @@ class Settings(BaseModel):
         (), description="globs of server variables scripts may see, comma list"
     )
     autostart: bool = Field(True, description="the web process starts the worker when needed")
+    root_path: str = Field(
+        "", description="path prefix a reverse proxy serves robotni under, like `/robotni`"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="how log lines look: `text` or `json`"
+    )
 
     @field_validator("data_dir", "host", mode="before")
     @classmethod
@@ -101,6 +108,14 @@ class Settings(BaseModel):
         if timeout > longest:
             raise ValueError(f"less than {PREFIX}TIMEOUT={timeout:.12g}; raise it or lower that")
         return longest
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if not _ROOT_PATH.match(path):
+            raise ValueError("write a path like /robotni, of letters, digits and . _ ~ -")
+        return path
 
     @field_validator("script_roots", mode="before")
     @classmethod
@@ -143,7 +158,7 @@ class Settings(BaseModel):
         """Where a program on this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host.strip("[]"), self.host)
         host = host.strip("[]")
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.root_path}"
 
     @property
     def is_loopback(self) -> bool:
@@ -175,10 +190,20 @@ def is_loopback(host: str) -> bool:
 
 def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     """The settings in force in folder `cwd`; raises SettingsError with a line for each fault."""
-    folder = find_project_folder(cwd)
-    given: Dict[str, str] = {
+    return load_in(find_project_folder(cwd), environ, {})
+
+
+def load_in(folder: Path, environ: Mapping[str, str], options: Mapping[str, Any]) -> Settings:
+    """The settings of project folder `folder`; `options`, by field name, go before all others."""
+    folder = Path(os.path.abspath(folder))
+    sources = (
+        _from_file(folder / ".env"),
+        environ,
+        {PREFIX + name.upper(): value for name, value in options.items()},
+    )
+    given: Dict[str, Any] = {
         name: value
-        for source in (_from_file(folder / ".env"), environ)
+        for source in sources
         for name, value in source.items()
         if name.startswith(PREFIX) and name not in NOT_SETTINGS and value is not None
     }
@@ -186,7 +211,7 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
     del names[PREFIX + "PROJECT_FOLDER"]
     lines = [_unknown(name, names) for name in sorted(set(given) - set(names))]
     values = {names[n]: v for n, v in given.items() if n in names}
-    if not values.get("script_roots", "").strip(":"):
+    if not _is_given(values.get("script_roots")):
         lines += _too_wide(folder)
     try:
         settings = Settings(project_folder=folder, **values)
@@ -224,6 +249,10 @@ def _wrong_values(error: ValidationError) -> Iterable[str]:
         message = fault["msg"].replace("Value error, ", "")
         shown = "…" if name == PREFIX + "TOKEN" else fault["input"]
         yield f"{name}={shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _is_given(roots: Any) -> bool:
+    return bool(roots.strip(":") if isinstance(roots, str) else roots)
 
 
 def _too_wide(folder: Path) -> List[str]:

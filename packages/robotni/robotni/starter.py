@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping
+from typing import Callable, Dict, List, Mapping, Optional
 
 from robotni import events
 from robotni.datadir import DataDir, ring, take_lock
@@ -27,10 +27,19 @@ _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 class Starter:
     """`ring` is called after each commit and never waits; a thread of its own does the rest."""
 
-    def __init__(self, settings: Settings, datadir: DataDir, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        datadir: DataDir,
+        environ: Mapping[str, str],
+        needs_worker: Callable[[], bool],
+    ) -> None:
         self._settings = settings
         self._datadir = datadir
         self._environ = environ
+        self._needs_worker = needs_worker
+        self._thread: Optional[threading.Thread] = None
+        self._begin = threading.Lock()
         self._wanted = threading.Event()
         self._stopped = threading.Event()
         self._children: List[subprocess.Popen[bytes]] = []
@@ -40,6 +49,7 @@ class Starter:
     def ring(self) -> None:
         """Wakes a worker, or has one started."""
         if not ring(self._datadir.bell):
+            self.watch()
             self._wanted.set()
 
     def is_worker_running(self) -> bool:
@@ -50,22 +60,33 @@ class Starter:
             return False
         return True
 
-    def watch(self, needs_worker: Callable[[], bool]) -> threading.Thread:
-        """Starts the thread that keeps a worker alive as long as there is work."""
-        thread = threading.Thread(
-            target=self._watch, args=(needs_worker,), name="starter", daemon=True
-        )
-        thread.start()
-        return thread
+    def watch(self) -> None:
+        """Has a thread keep a worker alive as long as there is work, unless it does already.
 
-    def stop(self) -> None:
+        Called at the start of a server, and with every request: an app that is mounted in another
+        is told of no start, and a fork takes no threads along.
+        """
+        if self._is_watching():
+            return
+        with self._begin:
+            if not self._is_watching():
+                self._stopped.clear()
+                self._thread = threading.Thread(target=self._watch, name="starter", daemon=True)
+                self._thread.start()
+
+    def stop(self, within: float = 2) -> None:
         self._stopped.set()
         self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(within)
 
-    def _watch(self, needs_worker: Callable[[], bool]) -> None:
+    def _is_watching(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _watch(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._should_start() and needs_worker():
+                if self._should_start() and self._needs_worker():
                     self._start()
             except Exception:  # a full disk must not end the watch
                 events.failed("start of a worker", "none")

@@ -7,10 +7,11 @@ no consumer.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
 
+from robotni import logs
 from robotni.datadir import DataDir
-from robotni.settings import Settings, load
+from robotni.settings import Settings, find_project_folder, load, load_in
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -27,18 +28,33 @@ def current_settings() -> Settings:
 
 
 def build_app(settings: Optional[Settings] = None) -> "FastAPI":
-    """The web application, for any ASGI server."""
+    """The web application of a process of its own, for any ASGI server."""
+    settings = settings or current_settings()
+    logs.set_up(settings.log_format)
+    return _web(settings)
+
+
+def create_app(project_folder: "Union[str, os.PathLike[str], None]", **settings: Any) -> "FastAPI":
+    """The web application for an app of somebody else's; see `robotni.create_app`."""
+    folder = find_project_folder(Path.cwd()) if project_folder is None else Path(project_folder)
+    return _web(load_in(folder, os.environ, settings))
+
+
+def _web(settings: Settings) -> "FastAPI":
     from robotni.api import create_api
     from robotni.engine import Engine
     from robotni.starter import Starter
     from robotni.store import Store
     from robotni.tickets import JobTickets
 
-    settings = settings or current_settings()
     allow_long_integers()
     datadir = DataDir(settings.data_dir).open()
     store = Store(datadir.database, JobTickets())
-    starter = Starter(settings, datadir, os.environ)
+
+    def needs_worker() -> bool:
+        return engine.needs_worker()
+
+    starter = Starter(settings, datadir, os.environ, needs_worker)
     engine = Engine(settings, store, datadir.jobs, starter.ring)
     return create_api(settings, engine, starter)
 

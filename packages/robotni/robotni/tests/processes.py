@@ -86,22 +86,23 @@ def clean_environ(**settings: Any) -> Dict[str, str]:
 class Server:
     """`robotni serve` in a project folder, with helpers to call, kill and restart it."""
 
-    def __init__(self, project: Path, **settings: Any) -> None:
+    def __init__(self, project: Path, prefix: str = "", **settings: Any) -> None:
         self.project = project
         self.port = settings.setdefault("port", free_port())
         self.data = Path(settings.setdefault("data_dir", project / ".robotni"))
         self.environ = clean_environ(**settings)
         self.token: Optional[str] = settings.get("token")
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{prefix}"
         self.client = Client(self.url, self.token)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         self.process: Optional[subprocess.Popen[bytes]] = None
 
-    def start(self) -> "Server":
+    def start(self, *command: str, cwd: Optional[Path] = None) -> "Server":
+        """`robotni serve`, or another command that makes a server at our port."""
         with open(self.project / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, PROGRAM, "serve"],
-                cwd=self.project,
+                command or [sys.executable, PROGRAM, "serve"],
+                cwd=cwd or self.project,
                 env=self.environ,
                 stdout=log,
                 stderr=log,

@@ -47,6 +47,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "allowed_origins": (),
         "pass_env": (),
         "autostart": True,
+        "root_path": "",
+        "log_format": "text",
     }
 
 
