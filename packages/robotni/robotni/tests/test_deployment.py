@@ -21,9 +21,11 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from robotni.tests.calls import HELLO, problem
 from robotni.tests.processes import Server, end_all, eventually, free_port, make_venv, processes_of
+from robotni.tests.test_page import ARGS
 
 ROOT = Path(__file__).parents[4]
 DEPLOY = ROOT / "deploy"
@@ -241,18 +243,10 @@ class Front:
     def _certify(self, folder: Path) -> Path:
         openssl = need("openssl", "openssl")
         made = folder / "public.example.pem"
-        subject = [
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=public.example",
-        ]
+        options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        options += ["-subj", "/CN=public.example"]
         files = ["-keyout", str(folder / "public.example.key"), "-out", str(made)]
-        subprocess.run([openssl, "req", *subject, *files], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([openssl, "req", *options, *files], check=True, stderr=subprocess.DEVNULL)
         return made
 
     def _configure(self, folder: Path, certificate: Path) -> None:
@@ -343,6 +337,26 @@ def test_the_pages_load_their_files_through_nginx(front: Front) -> None:
             assert front.http.get(page.url.join(name)).status_code == 200, name
     document = front.http.get("/robotni/openapi.json").json()
     assert document["servers"] == [{"url": "/robotni"}]
+
+
+def test_a_browser_runs_a_script_on_the_page_behind_nginx(front: Front) -> None:
+    chromium = need("chromium", "chromium")
+    faults: List[str] = []
+    with sync_playwright() as playwright:
+        args = [*ARGS, "--host-resolver-rules=MAP public.example 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=args)
+        page = browser.new_context(ignore_https_errors=True).new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"https://public.example:{front.port}/robotni")
+        page.get_by_label("Token", exact=True).fill(TOKEN)
+        page.get_by_role("button", name="Use token").click()
+        page.get_by_label("Script", exact=True).fill("hello.py")
+        page.get_by_role("button", name="Run script").click()
+        page.get_by_role("link", name="Show it").click()
+        expect(page.locator("#output")).to_contain_text("hello", timeout=20_000)
+        assert page.url.startswith(f"https://public.example:{front.port}/robotni/webdemo#/jobs/")
+        browser.close()
+    assert faults == []
 
 
 def test_links_of_a_list_lead_through_nginx(front: Front) -> None:

@@ -1,5 +1,6 @@
 """robotni inside an app of somebody else's, under a prefix: mounted, and by ROOT_PATH."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -104,6 +105,23 @@ def test_a_job_submitted_by_the_engine_is_run_without_a_request_to_the_mounted_a
         app.state.starter.stop()
     finally:
         end_all(tmp_path)
+
+
+def test_who_enters_its_lifespan_needs_no_request(tmp_path: Path) -> None:
+    project = make_project(tmp_path, "left by the last run")
+    job_id = submit_without_worker(project)
+
+    async def outer_lifespan() -> None:
+        app = robotni.create_app(project)
+        async with app.router.lifespan_context(app):
+            while not app.state.engine.get(job_id).is_terminal:
+                await asyncio.sleep(0.02)
+
+    try:
+        asyncio.run(asyncio.wait_for(outer_lifespan(), 20))
+    finally:
+        end_all(tmp_path)
+    assert not [t for t in threading.enumerate() if t.name == "starter"]
 
 
 def test_the_routes_of_the_outer_app_submit_by_the_engine(
