@@ -79,6 +79,9 @@ class Starter:
         self._wanted.set()
         if self._thread is not None:
             self._thread.join(within)
+        for child in self._children:
+            if child.poll() is None:
+                child.returncode = 0  # no child of ours any more: it outlives us
 
     def _is_watching(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
