@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import robotni
+from robotni.body import path_within
 from robotni.client import Client
 from robotni.errors import SettingsError
 from robotni.request import JobRequest
@@ -214,6 +215,8 @@ def test_no_header_moves_the_prefix(proxied: Server) -> None:
 def test_a_path_that_only_begins_like_the_prefix_opens_nothing(proxied: Server) -> None:
     for path in ("/team/jobsdocs", "/team/jobs/../docs/x", "/team/jobs/team/jobs/docs"):
         assert proxied.http.get(path).status_code == 401, path
+    scope = {"path": "/team/jobsdocs", "root_path": "/team/jobs"}
+    assert path_within(scope) == "/team/jobsdocs"
 
 
 def test_a_script_is_told_a_url_under_the_prefix(proxied: Server) -> None:
