@@ -238,6 +238,7 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
         f"{ESCAPE_KIT}\n{ESCAPES['a cleaned environment']}\nprint('ready')\ntime.sleep(60)"
     )
     eventually(lambda: "ready" in launcher.output())
+    eventually(lambda: len(launcher.survivors()) >= 2)  # the script and what it let go
     started = launcher.rundir.started()
     assert started is not None
     os.kill(started["shim"], signal.SIGKILL)
