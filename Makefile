@@ -20,6 +20,9 @@ help:
 	@echo 'make test    the whole test suite; ARGS="-k word" for a part of it'
 	@echo 'make lint    format, lint, types, architecture'
 	@echo 'make check   lint, then the tests on the oldest and the newest Python found'
+	@echo 'make docs    the documentation as a site, in site/'
+	@echo 'make reference   writes what the docs say of the code from the code'
+	@echo 'make nextjs  the Next.js example: types, compiler, its tests against a real server'
 	@echo 'make clean   remove environments, caches and builds; never data'
 	@echo 'PYTHON=python3.8 make … picks the interpreter'
 
@@ -42,11 +45,22 @@ check: lint
 	$(MAKE) --no-print-directory test PYTHON=$(firstword $(pythons))
 	$(MAKE) --no-print-directory test PYTHON=$(lastword $(pythons))
 
+docs: $(VENV)/.for-docs
+	$(VENV)/bin/python -m mkdocs --quiet build --strict
+	$(VENV)/bin/python tools/check_site.py site
+
+reference: $(VENV)/.for-use
+	$(VENV)/bin/python tools/reference.py
+
+nextjs: $(VENV)/.for-test
+	REQUIRE_NODE=1 $(VENV)/bin/python -m pytest $(package)/robotni/tests/test_nextjs.py $(ARGS)
+
 pythons:
 	@printf '%s\n' $(pythons)
 
 clean:
 	rm -rf .venv .venv-* examples/.venv examples/.venv-*
+	rm -rf site examples/nextjs/node_modules examples/nextjs/build
 	rm -rf $(package)/build $(package)/dist $(entries)/build $(entries)/dist
 	find . -name .robotni -prune -o '(' -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
 		-o -name '*.egg-info' ')' -prune -exec rm -rf {} +
@@ -56,7 +70,7 @@ $(VENV)/.for-use: $(VENV)/bin/python $(config) $(entries)/pyproject.toml $(entri
 	@$(VENV)/$(pip) -e $(entries)
 	@touch $@
 
-$(VENV)/.for-test $(VENV)/.for-dev: $(VENV)/.for-%: $(VENV)/.for-use
+$(VENV)/.for-test $(VENV)/.for-dev $(VENV)/.for-docs: $(VENV)/.for-%: $(VENV)/.for-use
 	@echo 'installing the $* extra into $(VENV)'
 	@$(VENV)/$(pip) -e '$(package)[$*]'
 	@touch $@
@@ -75,4 +89,4 @@ $(VENV)/bin/python $(DEMO_VENV)/bin/python: %/bin/python:
 		echo '$(PYTHON) makes no virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
 		exit 1; }
 
-.PHONY: help demo serve test lint check pythons clean
+.PHONY: help demo serve test lint check docs reference nextjs pythons clean

@@ -1,0 +1,417 @@
+"""Writes what the docs say of the code from the code: HTTP API, settings, commands, lifecycle.
+
+`make reference` runs it; test_reference.py holds that nothing has changed since. It reads the
+OpenAPI document, the fields of Settings, click's commands and `job.TRANSITIONS`, and renders them
+itself, so that releases of those libraries make no difference.
+"""
+
+import ast
+import re
+import sys
+import tempfile
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple, get_args
+
+import click
+
+import robotni
+from robotni.cli import main as robotni_command
+from robotni.errors import RobotniError
+from robotni.job import STATES, TERMINAL, TRANSITIONS, JobError
+from robotni.problems import STATUS
+from robotni.settings import PREFIX, Settings
+from robotni.wiring import build_app
+
+DOCS = Path(__file__).parents[1] / "docs"
+PACKAGE = Path(robotni.__file__).parent
+NOTE = "<!-- Written by `make reference` from the code; change it there. -->\n"
+METHODS = ("get", "post", "put", "patch", "delete")
+
+# What a person should know of each move and each way to fail; a new one must be told here.
+MOVES = {
+    "due": "its `runAt`, or the delay of a retry, has come",
+    "claim": "a worker takes it; `attempt` rises",
+    "release": "the worker died before the script started; the attempt is given back",
+    "requeue": "the attempt failed, and `retries` allow another at once",
+    "postpone": "the attempt failed, and another follows after `retryDelay`",
+    "complete": "the script ended with exit code 0",
+    "fail": "the last attempt failed; `error` says how",
+    "abort": "it was cancelled, and all its processes have ended",
+    "request_cancel": "a cancel was asked for; its processes are being ended",
+    "cancel": "it was cancelled before it started",
+    "expire": "it waited longer than its `expires`",
+}
+FAILURES = {
+    "exit_nonzero": "the script ended with another exit code than 0: see `exitCode`",
+    "signalled": "a signal ended the script that robotni did not send: see `signal`",
+    "timeout": "an attempt took longer than its `timeout`",
+    "out_of_memory": "the kernel ended it because memory ran out",
+    "spawn_failed": "it could not be started: script or Python are gone, or the disk is full",
+    "lost": "its processes died with the machine, or were killed behind robotni's back",
+    "expired": "it waited longer than its `expires` for a start",
+}
+
+
+def pages() -> Dict[str, str]:
+    """Each generated file below docs/, and its text."""
+    texts = {
+        "reference/http.md": http(),
+        "reference/settings.md": settings(),
+        "reference/commands.md": commands(),
+        "reference/states.md": states(),
+        "lifecycle.svg": lifecycle(),
+    }
+    return {name: re.sub(r"\n{3,}", "\n\n", text) for name, text in texts.items()}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in r)} |\n" for r in cells)
+
+
+# HTTP
+
+
+def http() -> str:
+    document = openapi()
+    parts = [
+        NOTE,
+        "# HTTP API\n",
+        "JSON in camelCase. The same, to try out, is at `/docs` of a running server, and as a "
+        "document for machines at `/openapi.json`. With `ROBOTNI_TOKEN` set every call but the "
+        "ones marked *open* carries `Authorization: Bearer …`.\n",
+    ]
+    for path, operations in document["paths"].items():
+        for method in METHODS:
+            if method in operations:
+                parts.append(operation(method.upper(), path, operations[method]))
+    parts.append("## Errors\n")
+    parts.append(
+        "Every error is `application/problem+json` (RFC 9457) with `title`, `status`, `detail` and "
+        "`code`; a 422 also has `errors`, a list of `pointer` and `detail`. Codes never change; "
+        "`detail` is for people and says how to mend it.\n"
+    )
+    parts.append(table(("status", "code", "example of a detail"), sorted(by_code().values())))
+    parts.append("## Objects\n")
+    parts.append("A field with `?` may be missing.\n")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        if "properties" in schema and "ValidationError" not in name:
+            parts.append(f"### {name}\n")
+            parts.append(fields(schema))
+    return "\n".join(parts)
+
+
+def openapi() -> Dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return build_app(Settings(project_folder=Path(folder))).openapi()
+
+
+def operation(method: str, path: str, about: Dict[str, Any]) -> str:
+    from robotni.guard import OPEN_PATHS
+
+    mark = " *open*" if path in OPEN_PATHS else ""
+    parts = [f"## {method} `{path}`\n", f"{about['summary']}.{mark}\n"]
+    given = [
+        (f"`{p['name']}`", p["in"], kind(p["schema"]), p.get("description", ""))
+        for p in about.get("parameters", ())
+    ]
+    if given:
+        parts.append(table(("parameter", "in", "type", "meaning"), given))
+    if "requestBody" in about:
+        schema = about["requestBody"]["content"]["application/json"]["schema"]
+        parts.append(f"Body: {kind(schema)}\n")
+    answers = [
+        (status, answer["description"].replace("Successful Response", "Done"), body_of(answer))
+        for status, answer in sorted(about["responses"].items())
+    ]
+    parts.append(table(("status", "meaning", "body"), answers))
+    return "\n".join(parts)
+
+
+def body_of(answer: Dict[str, Any]) -> str:
+    for media, content in answer.get("content", {}).items():
+        return kind(content["schema"]) if content.get("schema") else f"`{media}`"
+    return ""
+
+
+def kind(schema: Dict[str, Any]) -> str:
+    """A schema as a reader says it."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(kind(each) for each in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return ", ".join(f"`{value}`" for value in values)
+    if schema.get("type") == "array":
+        return f"list of {kind(schema.get('items', {}))}"
+    text = str(schema.get("type", "any JSON")).replace("object", "an object")
+    text = {"date-time": "time"}.get(str(schema.get("format")), text)
+    return text + bounds(schema)
+
+
+def bounds(schema: Dict[str, Any]) -> str:
+    signs = {"exclusiveMinimum": "> ", "minimum": "≥ ", "maximum": "≤ ", "maxItems": "items ≤ "}
+    found = [f"{sign}{schema[name]:.12g}" for name, sign in signs.items() if name in schema]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def fields(schema: Dict[str, Any]) -> str:
+    required = schema.get("required", ())
+    rows = [
+        (f"`{name}`" + ("" if name in required else "?"), kind(about), about.get("description", ""))
+        for name, about in schema["properties"].items()
+    ]
+    return table(("field", "type", "meaning"), rows)
+
+
+def by_code() -> Dict[Tuple[str, str], Tuple[str, str, str]]:
+    found: Dict[Tuple[str, str], Tuple[str, str, str]] = {}
+    for problem in problems():
+        found.setdefault(problem[:2], problem)
+    return found
+
+
+def problems() -> Iterator[Tuple[str, str, str]]:
+    """Every code a server answers with, from the places in the code that say it."""
+    for path in sorted(PACKAGE.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.func if isinstance(node, ast.Call) else None
+            if isinstance(node, ast.Call) and getattr(name, "id", "") in ("Refusal", "response"):
+                values = [spoken(argument) for argument in node.args[:3]]
+                if len(values) == 3 and values[0].isdigit() and values[1]:
+                    yield values[0], f"`{values[1]}`", values[2] or "the log of the server says why"
+    for error in RobotniError.__subclasses__():
+        if error.code in STATUS:
+            detail = said_with(error.__name__) or "each wrong field, and how to mend it"
+            yield str(STATUS[error.code]), f"`{error.code}`", detail
+    for status in (404, 405):
+        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        if code not in STATUS:
+            yield str(status), f"`{code}`", "this path knows other methods; see the header Allow"
+
+
+def said_with(error: str) -> str:
+    """What the code says where it first raises this error."""
+    for path in sorted(PACKAGE.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                call = node.exc
+                if getattr(call.func, "id", "") == error and call.args and spoken(call.args[0]):
+                    return spoken(call.args[0])
+    return ""
+
+
+def spoken(node: ast.expr) -> str:
+    """The text of a literal; `…` for what is only known while it runs."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(spoken(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return PREFIX if getattr(node.value, "id", "") == "PREFIX" else "…"
+    return "internal_error" if isinstance(node, ast.Attribute) and node.attr == "code" else ""
+
+
+# Settings
+
+
+def settings() -> str:
+    rows = [
+        (f"`{PREFIX}{name.upper()}`", default(name, field), limits(field), field.description or "")
+        for name, field in Settings.model_fields.items()
+        if name != "project_folder"
+    ]
+    return "\n".join(
+        (
+            NOTE,
+            "# Settings\n",
+            "Set them in the environment, or in a file `.env` in the project folder, of which "
+            "nothing but `ROBOTNI_` names is read; the environment wins. Durations are seconds. A "
+            "wrong value, or a `ROBOTNI_` name that does not exist, stops the start with one line "
+            "for each.\n",
+            table(("setting", "default", "limits", "meaning"), rows),
+            "The commands that speak HTTP read two more: `ROBOTNI_URL`, where the server is, and "
+            "`ROBOTNI_TOKEN`.\n",
+        )
+    )
+
+
+def default(name: str, field: Any) -> str:
+    value = field.default
+    if name == "script_roots":
+        return "the project folder"
+    if value is None or value == ():
+        return "unset"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return f"`{int(value) if isinstance(value, bool) else value}`"
+
+
+def limits(field: Any) -> str:
+    signs = (("gt", "> "), ("ge", "≥ "), ("lt", "< "), ("le", "≤ "))
+    found = [
+        f"{sign}{getattr(limit, name)}"
+        for name, sign in signs
+        for limit in field.metadata
+        if hasattr(limit, name)
+    ]
+    return ", ".join(found)
+
+
+# Commands
+
+
+def commands() -> str:
+    parts = [
+        NOTE,
+        "# Commands\n",
+        "`robotni --help` lists them; `python -m robotni` is the same program. Exit codes: 0 done, "
+        "1 the job or the request failed, 2 wrong usage or settings. `robotni run` ends with the "
+        "script's own exit code, 124 after a timeout, 130 when cancelled.\n",
+    ]
+    for name, command in sorted(robotni_command.commands.items()):
+        if not command.hidden:
+            parts.append(describe(name, command))
+    return "\n".join(parts)
+
+
+def describe(name: str, command: click.Command) -> str:
+    shown = [p for p in command.params if not getattr(p, "hidden", False)]
+    arguments = [argument(p) for p in shown if isinstance(p, click.Argument)]
+    words = ["robotni", name, "[OPTIONS]" if len(shown) > len(arguments) else "", *arguments]
+    parts = [f"## {name}\n", f"`{' '.join(w for w in words if w)}`\n"]
+    for paragraph in (command.help or "").replace("\b", "").split("\n\n"):
+        text = " ".join(paragraph.split())
+        if text.startswith("Example: "):
+            text = f"Example: `{text[len('Example: ') :]}`"
+        parts.append(f"{text}\n")
+    rows = [option(p) for p in shown if isinstance(p, click.Option)]
+    if rows:
+        parts.append(table(("option", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def argument(parameter: click.Argument) -> str:
+    name = (parameter.name or "").upper()
+    text = f"[-- {name}]" if parameter.nargs == -1 else name
+    return text if parameter.required or parameter.nargs == -1 else f"[{text}]"
+
+
+def option(parameter: click.Option) -> Tuple[str, str]:
+    names = ", ".join(f"`{name}`" for name in parameter.opts)
+    names += f" `{parameter.metavar}`" if parameter.metavar else ""
+    text = parameter.help or ""
+    if parameter.show_default and parameter.default is not None:
+        text += f"  [default: {parameter.default}]"
+    if parameter.envvar:
+        text += f"  [also: {parameter.envvar}]"
+    return names, text.strip()
+
+
+# States
+
+
+def states() -> str:
+    codes = list(get_args(JobError.model_fields["code"].annotation))
+    moves = [
+        (f"`{verb}`", ", ".join(f"`{s}`" for s in STATES if s in froms), f"`{to}`", MOVES[verb])
+        for verb, (froms, to) in TRANSITIONS.items()
+    ]
+    ends = ", ".join(f"`{state}`" for state in STATES if state in TERMINAL)
+    return "\n".join(
+        (
+            NOTE,
+            "# States of a job\n",
+            "![The states of a job and the moves between them](../lifecycle.svg)\n",
+            f"{ends} are for good: nothing changes such a job, and `finishedAt` is set exactly "
+            "then. Each move is one guarded UPDATE of the job's row, so of two that want to move a "
+            "job one wins.\n",
+            table(("move", "from", "to", "when"), moves),
+            "## How a job fails\n",
+            "`error.code` of a job that is `failed`, and of each attempt that failed; "
+            "`error.message` is a sentence that says what to do.\n",
+            table(("code", "meaning"), [(f"`{code}`", FAILURES[code]) for code in codes]),
+        )
+    )
+
+
+PLACES = {
+    "scheduled": (120, 130),
+    "pending": (400, 130),
+    "running": (680, 130),
+    "cancelled": (120, 330),
+    "failed": (400, 330),
+    "completed": (680, 330),
+}
+# How each arrow runs, and where its verbs are written. A new move must be drawn here.
+ARROWS = {
+    ("scheduled", "pending"): ("M185 130 H330", (258, 122)),
+    ("pending", "running"): ("M465 120 H610", (538, 112)),
+    ("running", "pending"): ("M615 142 H470", (538, 160)),
+    ("running", "scheduled"): ("M660 107 C620 30 180 30 122 102", (400, 42)),
+    ("running", "running"): ("M700 107 C700 50 790 60 748 116", (745, 62)),
+    ("running", "completed"): ("M680 153 V302", (724, 235)),
+    ("running", "failed"): ("M650 153 L452 303", (602, 235)),
+    ("running", "cancelled"): ("M630 153 L190 318", (262, 275)),
+    ("pending", "cancelled"): ("M355 153 L163 303", (278, 182)),
+    ("scheduled", "cancelled"): ("M120 153 V302", (90, 235)),
+    ("pending", "failed"): ("M400 153 V302", (434, 280)),
+}
+COLOURS = {
+    "scheduled": "#7e57c2",
+    "pending": "#1e66c9",
+    "running": "#00798c",
+    "completed": "#2e7d32",
+    "failed": "#c62828",
+    "cancelled": "#9a6700",
+}
+
+
+def lifecycle() -> str:
+    verbs: Dict[Tuple[str, str], List[str]] = {}
+    for verb, (froms, to) in TRANSITIONS.items():
+        for start in froms:
+            verbs.setdefault((start, to), []).append(verb)
+    if set(verbs) != set(ARROWS):
+        raise SystemExit(f"draw these moves in tools/reference.py: {set(verbs) ^ set(ARROWS)}")
+    lines = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 385" role="img"',
+        '  font-family="system-ui, sans-serif" font-size="14" text-anchor="middle">',
+        "<title>The states of a job and the moves between them</title>",
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8"',
+        '  markerHeight="8" orient="auto"><path d="M0 0 L8 4 L0 8 Z" fill="#555"/></marker></defs>',
+        '<rect width="820" height="385" rx="10" fill="#fff"/>',
+    ]
+    for edge, (path, _) in ARROWS.items():
+        assert edge in verbs
+        lines.append(f'<path d="{path}" fill="none" stroke="#555" marker-end="url(#tip)"/>')
+    for edge, (_, (x, y)) in ARROWS.items():
+        text = ", ".join(verbs[edge])
+        lines.append(
+            f'<text x="{x}" y="{y}" fill="#222" stroke="#fff" stroke-width="5" '
+            f'paint-order="stroke">{text}</text>'
+        )
+    for state in STATES:
+        x, y = PLACES[state]
+        radius = 23 if state in TERMINAL else 8
+        lines.append(
+            f'<rect x="{x - 65}" y="{y - 23}" width="130" height="46" rx="{radius}" '
+            f'fill="{COLOURS[state]}"/>'
+        )
+        lines.append(f'<text x="{x}" y="{y + 5}" fill="#fff" font-weight="bold">{state}</text>')
+    return "\n".join((*lines, "</svg>\n"))
+
+
+def main() -> None:
+    for name, text in pages().items():
+        path = DOCS / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"wrote {', '.join(pages())}\n")
+
+
+if __name__ == "__main__":
+    main()
