@@ -6,7 +6,10 @@ itself, so that releases of those libraries make no difference.
 """
 
 import ast
+import json
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 from http import HTTPStatus
@@ -24,6 +27,7 @@ from robotni.settings import PREFIX, Settings
 from robotni.wiring import build_app
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLE = DOCS.parent / "examples" / "nextjs"
 PACKAGE = Path(robotni.__file__).parent
 NOTE = "<!-- Written by `make reference` from the code; change it there. -->\n"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -411,6 +415,20 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text, encoding="utf-8")
     sys.stdout.write(f"wrote {', '.join(pages())}\n")
+    write_types()
+
+
+def write_types() -> None:
+    """The API's types for the Next.js example."""
+    if shutil.which("npm") is None:
+        sys.stdout.write("no npm here: examples/nextjs/lib/openapi.ts stays as it is\n")
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as document:
+        json.dump(openapi(), document)
+        document.flush()
+        subprocess.run(["npm", "ci", "--silent"], cwd=EXAMPLE, check=True)
+        types = ["npm", "run", "--silent", "types", "--", document.name]
+        subprocess.run(types, cwd=EXAMPLE, check=True)
 
 
 if __name__ == "__main__":
