@@ -14,9 +14,10 @@ import sys
 import tempfile
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple, get_args
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import click
+from typing_extensions import Literal, get_args, get_origin
 
 import robotni
 from robotni.cli import main as robotni_command
@@ -247,7 +248,7 @@ def default(name: str, field: Any) -> str:
     value = field.default
     if name == "script_roots":
         return "the project folder"
-    if value is None or value == ():
+    if value in (None, (), ""):
         return "unset"
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
@@ -255,6 +256,8 @@ def default(name: str, field: Any) -> str:
 
 
 def limits(field: Any) -> str:
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
     signs = (("gt", "> "), ("ge", "≥ "), ("lt", "< "), ("le", "≤ "))
     found = [
         f"{sign}{getattr(limit, name)}"

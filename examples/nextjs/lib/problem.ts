@@ -18,6 +18,9 @@ const TITLES: Readonly<Record<number, string>> = {
   502: "Bad Gateway",
 };
 
+/** Headers of every answer: it is one user's, and is what its Content-Type says. */
+export const OURS = { "Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff" };
+
 export function problem(
   status: number,
   code: string,
@@ -28,6 +31,6 @@ export function problem(
   if (errors) body.errors = errors;
   return new Response(JSON.stringify(body), {
     status,
-    headers: { "Content-Type": "application/problem+json", "Cache-Control": "private, no-store" },
+    headers: { "Content-Type": "application/problem+json", ...OURS },
   });
 }

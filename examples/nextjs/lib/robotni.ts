@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 
-import { problem, type Job, type Problem } from "./problem";
+import { OURS, problem, type Job, type Problem } from "./problem";
 import { projectOf } from "./jobs";
 import type { User } from "./session";
 
@@ -76,7 +76,7 @@ function isOfTheTable(call: Call, answer: Answer): boolean {
 
 /** robotni's answer as the browser gets it. The text stays as it came: so do integers of any size. */
 export function handOn(answer: Answer, more: Record<string, string> = {}): Response {
-  const headers = new Headers({ "Cache-Control": "private, no-store", ...more });
+  const headers = new Headers({ ...OURS, ...more });
   for (const name of HANDED_ON) {
     const value = answer.headers.get(name);
     if (value !== null) headers.set(name, value);

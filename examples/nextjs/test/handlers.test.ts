@@ -13,6 +13,7 @@ import * as one from "../app/api/worker/jobs/[jobId]/route";
 import type { Job, JobList, Problem } from "../lib/problem";
 import { signed } from "../lib/session";
 
+const OURS = ["cache-control", "content-type", "x-content-type-options"];
 const APP = "https://app.example";
 const PATH = "/api/worker/jobs";
 const SECRET = "secret-of-this-test";
@@ -64,6 +65,7 @@ async function refused(answer: Response, status: number, code: string): Promise<
   const text = await answer.text();
   assert.equal(answer.status, status, text);
   assert.equal(answer.headers.get("content-type"), "application/problem+json");
+  assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
   const problem = JSON.parse(text) as Problem;
   assert.deepEqual([problem.status, problem.code], [status, code]);
   return problem;
@@ -97,7 +99,7 @@ test("an unchanged job costs a 304, and a tag of `*` tells nobody that a job is 
 });
 
 test("the same key gives the same job, to the same user", async () => {
-  const key = { "Idempotency-Key": "once" };
+  const key = { "Idempotency-Key": `once-${Date.now()}` };
   const first = (await (await post(REPORT, key)).json()) as Job;
   const again = await post(REPORT, key);
   assert.deepEqual([again.status, again.headers.get("idempotent-replayed")], [200, "true"]);
@@ -219,7 +221,7 @@ test("robotni gets the token and what it needs, and nothing of the browser's", a
   });
   process.env["ROBOTNI_URL"] = real;
   recorder.close();
-  assert.deepEqual([...answer.headers.keys()].sort(), ["cache-control", "content-type"]);
+  assert.deepEqual([...answer.headers.keys()].sort(), OURS);
   const own = ["accept", "accept-encoding", "accept-language", "connection", "content-length"];
   own.push("content-type", "host", "sec-fetch-mode", "user-agent", "authorization");
   const [seen] = sent;
