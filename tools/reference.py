@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
@@ -181,13 +182,11 @@ def by_code() -> Dict[Tuple[str, str], Tuple[str, str, str]]:
 
 def problems() -> Iterator[Tuple[str, str, str]]:
     """Every code a server answers with, from the places in the code that say it."""
-    for path in sorted(PACKAGE.glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            name = node.func if isinstance(node, ast.Call) else None
-            if isinstance(node, ast.Call) and getattr(name, "id", "") in ("Refusal", "response"):
-                values = [spoken(argument) for argument in node.args[:3]]
-                if len(values) == 3 and values[0].isdigit() and values[1]:
-                    yield values[0], f"`{values[1]}`", values[2] or "the log of the server says why"
+    for node in nodes():
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Refusal", "response"):
+            values = [spoken(argument) for argument in node.args[:3]]
+            if len(values) == 3 and values[0].isdigit() and values[1]:
+                yield values[0], f"`{values[1]}`", values[2] or "the log of the server says why"
     for error in RobotniError.__subclasses__():
         if error.code in STATUS:
             detail = said_with(error.__name__) or "each wrong field, and how to mend it"
@@ -200,13 +199,19 @@ def problems() -> Iterator[Tuple[str, str, str]]:
 
 def said_with(error: str) -> str:
     """What the code says where it first raises this error."""
-    for path in sorted(PACKAGE.glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-                call = node.exc
-                if getattr(call.func, "id", "") == error and call.args and spoken(call.args[0]):
-                    return spoken(call.args[0])
+    for node in nodes():
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            call = node.exc
+            if getattr(call.func, "id", "") == error and call.args and spoken(call.args[0]):
+                return spoken(call.args[0])
     return ""
+
+
+@lru_cache(maxsize=None)
+def nodes() -> List[ast.AST]:
+    """All of the package's code."""
+    paths = sorted(PACKAGE.glob("*.py"))
+    return [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
 
 
 def spoken(node: ast.expr) -> str:
