@@ -46,7 +46,7 @@ check: lint
 	$(MAKE) --no-print-directory test PYTHON=$(lastword $(pythons))
 
 docs: $(VENV)/.for-docs
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 	$(VENV)/bin/python tools/check_site.py site
 
 reference: $(VENV)/.for-use
