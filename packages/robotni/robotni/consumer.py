@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from huey.consumer import Consumer as HueyConsumer
 from huey.consumer import ConsumerStopped, Scheduler, Worker
 
-from robotni import events, logs
-from robotni.datadir import hold_bell, ring, take_lock
+from robotni import events, logs, workerlock
+from robotni.datadir import hold_bell
 from robotni.job import PENDING
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class UpkeepThread(Scheduler):
 
 
 class Consumer(HueyConsumer):
-    """One worker process. `takes_over` says whether it asks a running one to leave."""
+    """One worker process. `takes_over` says whether it asks a running one to leave, also one that
+    is no older than itself."""
 
     worker_class = JobWorker
     scheduler_class = UpkeepThread
@@ -80,7 +81,9 @@ class Consumer(HueyConsumer):
     def run(self) -> None:
         """Works until told to leave, or idle too long; at once over when another worker stays."""
         logs.set_up(self.huey.settings.log_format)
-        self._lock = self._take_lock()
+        self._lock = workerlock.take(
+            self.huey.datadir, self._takes_over, LEAVE_WITHIN, TAKE_OVER_WITHIN
+        )
         if self._lock is None:
             events.worker("not needed, another one works", os.getpid())
             return
@@ -98,18 +101,6 @@ class Consumer(HueyConsumer):
         events.worker("idle, gone" if idle else "gone", os.getpid())
         if idle and self.huey.store.counts()[PENDING]:
             os.execv(sys.executable, [sys.executable, *sys.argv])
-
-    def _take_lock(self) -> Optional[int]:
-        """The worker lock. A newcomer that takes over asks the other to leave, and waits."""
-        datadir = self.huey.datadir
-        patience = time.monotonic() + (TAKE_OVER_WITHIN if self._takes_over else LEAVE_WITHIN)
-        while True:
-            lock = take_lock(datadir.worker_lock)
-            if lock is not None or time.monotonic() > patience:
-                return lock
-            if self._takes_over:
-                ring(datadir.leave)
-            time.sleep(0.05)
 
     def _let_go(self) -> None:
         self.huey.runner.slots.close()

@@ -170,6 +170,15 @@ def ring(fifo: Path) -> bool:
     return True
 
 
+def has_listener(fifo: Path) -> bool:
+    """Whether somebody holds the bell `fifo`; it does not ring."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:  # nobody reads
+        return False
+    return True
+
+
 def hold_bell(fifo: Path) -> int:
     """Opens `fifo` so that ringing finds a listener; poll the descriptor to hear it."""
     return os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,8 +1,9 @@
 """The starter: the web process's side of waking a worker, and of starting one when none lives.
 
 A ring that nobody hears means no worker. One is started then, detached, under a lock, so that a
-burst of submits starts one; it is tried again with growing pauses when it dies at once. Every two
-seconds it also looks for what no submit announces: a due job, an orphaned run, midnight.
+burst of submits starts one; it is tried again with growing pauses when it dies at once. Twice a
+second it also looks for what no submit announces: a due job, an orphaned run, midnight, and a
+worker of an older version, which the one started then sends away.
 """
 
 import os
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional
 
 from robotni import events
-from robotni.datadir import DataDir, ring, take_lock
+from robotni.datadir import DataDir, has_listener, ring, take_lock
 from robotni.settings import PREFIX, Settings
+from robotni.workerlock import has_older_worker
 
-LOOK_EVERY = 2.0
+LOOK_EVERY = 0.5  # with the start of a worker, within the second that is promised
 START_WITHIN = 10.0
 MAX_PAUSE = 60.0
 MAX_LOG = 5 << 20
@@ -54,11 +56,7 @@ class Starter:
 
     def is_worker_running(self) -> bool:
         """Whether a worker listens; it holds the bell from its start to its end."""
-        try:
-            os.close(os.open(self._datadir.bell, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        except OSError:  # nobody reads
-            return False
-        return True
+        return has_listener(self._datadir.bell)
 
     def watch(self) -> None:
         """Has a thread keep a worker alive as long as there is work, unless it does already.
@@ -89,20 +87,26 @@ class Starter:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._should_start() and self._needs_worker():
+                if self._may_start() and (
+                    has_older_worker(self._datadir) or self._needs_worker()
+                ):
                     self._start()
             except Exception:  # a full disk must not end the watch
                 events.failed("start of a worker", "none")
             self._wanted.wait(LOOK_EVERY)
             self._wanted.clear()
 
-    def _should_start(self) -> bool:
+    def _may_start(self) -> bool:
         self._children = [child for child in self._children if child.poll() is None]
         return (
             self._settings.autostart
             and time.monotonic() >= self._not_before
-            and not self.is_worker_running()
+            and not self._is_served()
         )
+
+    def _is_served(self) -> bool:
+        """Whether a worker listens that is no older than this web process."""
+        return self.is_worker_running() and not has_older_worker(self._datadir)
 
     def _start(self) -> None:
         lock = take_lock(self._datadir.spawn_lock)
@@ -112,13 +116,13 @@ class Starter:
             child = self._spawn()
             give_up = time.monotonic() + START_WITHIN
             while child.poll() is None and time.monotonic() < give_up:
-                if self.is_worker_running():
+                if self._is_served():
                     self._pause = 0.0
                     return
                 time.sleep(0.01)
         finally:
             os.close(lock)
-        if child.poll() is not None and not self.is_worker_running():
+        if child.poll() is not None and not self._is_served():
             self._pause = min(MAX_PAUSE, max(1.0, self._pause * 2))
             self._not_before = time.monotonic() + self._pause
             events.worker_died(child.returncode, self._pause)

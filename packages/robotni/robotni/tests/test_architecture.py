@@ -26,7 +26,7 @@ ROWS = (
     {"environment", "workers"},
     {"preflight"},
     {"store", "slots"},
-    {"listing", "tickettable", "rundir"},
+    {"listing", "tickettable", "rundir", "workerlock"},
     {"database", "rows"},
     {"datadir", "schema", "shim", "events", "logs", "body"},
     {"job", "request", "settings"},
