@@ -14,7 +14,6 @@ import click
 
 from robotni import __version__, cli_jobs, events, logs
 from robotni.errors import DataDirError, RobotniError, SettingsError
-from robotni.job import RUNNING
 
 if TYPE_CHECKING:
     from robotni.settings import Settings
@@ -66,14 +65,22 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     app = build_app(settings)
     _say_where(settings)
     serving.serve(app, listener, datadir)
-    gone = stopping.send_worker_away(datadir)
-    running = app.state.engine.counts()[RUNNING]
+    if stopping.is_served(datadir):
+        _say("Another server of this project goes on, and the worker with it.", settings)
+        return
+    gone = not settings.autostart or stopping.send_worker_away(datadir)
+    running = stopping.count_running(app.state.engine, datadir)
     if settings.log_format == logs.JSON:
         events.left(running)
         return
     if not gone:
         click.echo("The worker has not left yet; it will, after what it is doing.")
     _say_what_runs(running)
+
+
+def _say(sentence: str, settings: "Settings") -> None:
+    if settings.log_format != logs.JSON:
+        click.echo(sentence)
 
 
 def _say_where(settings: "Settings") -> None:
@@ -93,26 +100,31 @@ def _say_where(settings: "Settings") -> None:
 
 @main.command()
 @click.option("--cancel", is_flag=True, help="Cancel what runs, too.")
-def stop(cancel: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stop(cancel: bool, as_json: bool) -> None:
     """Stop the server and the worker of this project; running scripts go on unless cancelled.
 
     Example: robotni stop --cancel
     """
-    from robotni import stopping
+    from robotni import stopping, terminal
     from robotni.wiring import build_engine
 
     settings, datadir, engine = build_engine()
-    if cancel:
-        ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5)
-        click.echo(f"cancelled {ended} running")
     gone = [stopping.send_server_away(datadir), stopping.send_worker_away(datadir)]
+    ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
+    running = stopping.count_running(engine, datadir)
+    if as_json:
+        terminal.print_json({"stopped": all(gone), "cancelled": ended, "running": running})
+    elif cancel:
+        click.echo(f"cancelled {ended} running")
     if not all(gone):
         raise RobotniError(
             "not everything has left yet; a server that robotni serve did not start is ended "
             "where it was started"
         )
-    click.echo("server and worker have stopped")
-    _say_what_runs(engine.counts()[RUNNING])
+    if not as_json:
+        click.echo("server and worker have stopped")
+        _say_what_runs(running)
 
 
 def _say_what_runs(running: int) -> None:

@@ -136,14 +136,19 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
     )
     server = Server(config)
     bell = hold_bell(datadir.stop)
-    threading.Thread(target=_end_on_ring, args=(server, bell), daemon=True).start()
+    over, end = os.pipe()
+    listening = threading.Thread(target=_end_on_ring, args=(server, bell, over), daemon=True)
+    listening.start()
     try:
         server.run(sockets=[listener])
     finally:
         listener.close()
+        os.close(end)
+        listening.join()  # a bell somebody waits at stays open, closed or not
+        os.close(over)
         os.close(bell)
 
 
-def _end_on_ring(server: uvicorn.Server, bell: int) -> None:
-    select.select([bell], [], [])
+def _end_on_ring(server: uvicorn.Server, bell: int, over: int) -> None:
+    select.select([bell, over], [], [])
     server.should_exit = True

@@ -5,11 +5,13 @@ holds the `stop` FIFO is a server of ours, who holds the worker lock is the work
 """
 
 import time
-from typing import Callable
+from pathlib import Path
+from typing import Callable, List, Optional, Tuple
 
-from robotni.datadir import DataDir, is_locked, ring
+from robotni.datadir import DataDir, has_listener, is_locked, ring
 from robotni.engine import Engine
-from robotni.job import RUNNING
+from robotni.errors import Conflict
+from robotni.job import RUNNING, Job
 from robotni.listing import Filters
 from robotni.rundir import RunDir
 
@@ -20,14 +22,39 @@ _LOOK_EVERY = 0.05
 def cancel_running(engine: Engine, datadir: DataDir, within: float) -> int:
     """Cancels all that runs and waits for the end of its processes; how many there were.
 
-    What the last worker does not settle any more is settled by the next, from its evidence.
+    Comes after the worker has left, which would fill the free places at once. What it does not
+    settle any more is settled by the next worker, from the evidence.
     """
-    running, _ = engine.list(Filters(status=[RUNNING]), None, 200)
-    for job in running:
-        engine.cancel(job.job_id)
-    locks = [RunDir(datadir.jobs, job.job_id, job.run).lock for job in running]
-    _wait(lambda: not any(is_locked(lock) for lock in locks), within)
-    return len(running)
+    runs = _runs(engine, datadir)
+    for job, _ in runs:
+        try:
+            engine.cancel(job.job_id)
+        except Conflict:
+            pass  # it ended by itself meanwhile
+    _wait(lambda: not any(is_locked(lock) for _, lock in runs), within)
+    return len(runs)
+
+
+def count_running(engine: Engine, datadir: DataDir) -> int:
+    """How many scripts run now, whether or not a worker minds them."""
+    return len(_runs(engine, datadir))
+
+
+def _runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, Path]]:
+    """The jobs whose run lives, each with its lock."""
+    found: List[Tuple[Job, Path]] = []
+    cursor: Optional[str] = None
+    while True:
+        jobs, cursor = engine.list(Filters(status=[RUNNING]), cursor, 200)
+        locks = [RunDir(datadir.jobs, job.job_id, job.run).lock for job in jobs]
+        found += [(job, lock) for job, lock in zip(jobs, locks) if is_locked(lock)]
+        if cursor is None:
+            return found
+
+
+def is_served(datadir: DataDir) -> bool:
+    """Whether a `robotni serve` lives, which needs the worker."""
+    return has_listener(datadir.stop)
 
 
 def send_server_away(datadir: DataDir) -> bool:
