@@ -11,6 +11,7 @@
     ├── Refused             the guard does not serve this Host or Origin  (seen by clients)
     ├── TokenRequired       the token is missing or wrong                 (seen by clients)
     └── Unreachable         nobody answers at the URL                     (seen by clients)
+        └── AnswerLost      it was asked, but its answer did not arrive   (seen by clients)
 
 `api.py` maps codes to HTTP and `client.py` maps them back. A message says how to mend it.
 """
@@ -81,3 +82,9 @@ class TokenRequired(RobotniError):
 
 class Unreachable(RobotniError):
     code = "unreachable"
+
+
+class AnswerLost(Unreachable):
+    """What was asked may have been done."""
+
+    code = "answer_lost"
