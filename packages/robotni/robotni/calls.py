@@ -1,6 +1,7 @@
 """One call of the HTTP API: how it is made, what its answer means; alike for both clients.
 
-An answer is a response, or one of robotni's errors as a class. Whether a call may be repeated is the caller's business.
+An answer is a response, or one of robotni's errors as a class. Whether a call may be repeated is
+the caller's business.
 """
 
 from types import MappingProxyType

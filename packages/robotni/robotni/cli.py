@@ -1,4 +1,4 @@
-"""The command line, and the commands that act on this machine: serve worker stop demo.
+"""The command line, and the commands that act on this machine: serve worker stop doctor demo.
 
 The ones that speak HTTP are in `cli_jobs.py`.
 
@@ -114,7 +114,8 @@ def stop(cancel: bool, as_json: bool) -> None:
     ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
     running = stopping.count_running(engine, datadir)
     if as_json:
-        terminal.print_json({"stopped": all(gone), "cancelled": ended, "running": running})
+        done = {"stopped": all(gone), "cancelledJobs": ended, "runningJobs": running}
+        terminal.print_json(done)
     elif cancel:
         click.echo(f"cancelled {ended} running")
     if not all(gone):
@@ -147,6 +148,29 @@ def worker(on_demand: bool) -> None:
     # Who starts one on demand starts it in the project folder, which need not look like one.
     huey = build_huey(load_in(Path.cwd(), os.environ, {}) if on_demand else None)
     huey.create_consumer(takes_over=not on_demand).run()
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Look for what is wrong here, and say how to mend it; needs no server.
+
+    Ends with 0 when all is well, with 1 when something needs mending.
+
+    Example: robotni doctor
+    """
+    from robotni import terminal
+    from robotni.doctor import as_json as to_json
+    from robotni.doctor import findings
+
+    found = []
+    for finding in findings(os.environ, Path.cwd()):
+        found.append(finding)
+        if not as_json:
+            terminal.print_finding(finding.check, finding.text, finding.mend)
+    if as_json:
+        terminal.print_json(to_json(found))
+    sys.exit(0 if all(finding.is_well for finding in found) else 1)
 
 
 @main.command()

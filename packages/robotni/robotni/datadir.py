@@ -40,7 +40,7 @@ class DataDir:
 
     def open(self) -> "DataDir":
         kind = file_system(self.path)
-        if kind.startswith(_NETWORK):
+        if is_network(kind):
             raise DataDirError(
                 f"the data directory {self.path} lies on a network file system ({kind}), where "
                 "locks cannot be trusted; set ROBOTNI_DATA_DIR to a folder on a local disk"
@@ -118,6 +118,11 @@ def file_system(path: Path) -> str:
         if os.path.commonpath([real, p.mountpoint]) == p.mountpoint
     ]
     return max(mounts)[2] if mounts else ""
+
+
+def is_network(kind: str) -> bool:
+    """Whether a type of file system is one where locks cannot be trusted."""
+    return kind.startswith(_NETWORK)
 
 
 def take_lock(path: Path, wait: bool = False) -> Optional[int]:

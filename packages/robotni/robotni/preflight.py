@@ -136,26 +136,29 @@ class Preflight:
         outside = self._outside(venv)
         if outside is not None:
             return self._roots_hint(venv, outside)
-        make = f"python3 -m venv {shlex.quote(venv)}"
-        remake = f"python3 -m venv --clear {shlex.quote(venv)}"
-        if not os.path.isdir(venv):
-            there = "is no folder" if os.path.lexists(venv) else "does not exist"
-            return f"{venv} {there}; create a virtual environment with: {make}"
-        if not os.path.isfile(os.path.join(venv, "pyvenv.cfg")):
-            return f"{venv} is no virtual environment (no pyvenv.cfg); create one with: {make}"
-        python = venv_python(venv)
-        if not os.path.exists(python):
-            gone = _base_of(python)
-            what = f"points at {gone}, which is gone" if gone else "has no bin/python"
-            return f"{venv} {what}; recreate it with: {remake}"
-        if not os.path.isfile(python) or not os.access(python, os.X_OK):
-            return f"{python} cannot be run; recreate it with: {remake}"
-        home = _home_of(venv)
-        if home is not None and not os.path.isdir(home):
-            return (
-                f"{venv} is built on a Python in {home}, which is gone; recreate it with: {remake}"
-            )
-        return None
+        return fault_of_venv(venv)
+
+
+def fault_of_venv(venv: str) -> Optional[str]:
+    """What keeps `venv` from running anything, with how to mend it; None when nothing does."""
+    make = f"python3 -m venv {shlex.quote(venv)}"
+    remake = f"python3 -m venv --clear {shlex.quote(venv)}"
+    if not os.path.isdir(venv):
+        there = "is no folder" if os.path.lexists(venv) else "does not exist"
+        return f"{venv} {there}; create a virtual environment with: {make}"
+    if not os.path.isfile(os.path.join(venv, "pyvenv.cfg")):
+        return f"{venv} is no virtual environment (no pyvenv.cfg); create one with: {make}"
+    python = venv_python(venv)
+    if not os.path.exists(python):
+        gone = _base_of(python)
+        what = f"points at {gone}, which is gone" if gone else "has no bin/python"
+        return f"{venv} {what}; recreate it with: {remake}"
+    if not os.path.isfile(python) or not os.access(python, os.X_OK):
+        return f"{python} cannot be run; recreate it with: {remake}"
+    home = _home_of(venv)
+    if home is not None and not os.path.isdir(home):
+        return f"{venv} is built on a Python in {home}, which is gone; recreate it with: {remake}"
+    return None
 
 
 def _home_of(venv: str) -> Optional[str]:

@@ -195,9 +195,23 @@ def load(environ: Mapping[str, str], cwd: Path) -> Settings:
 
 def load_in(folder: Path, environ: Mapping[str, str], options: Mapping[str, Any]) -> Settings:
     """The settings of project folder `folder`; `options`, by field name, go before all others."""
-    folder = Path(os.path.abspath(folder))
+    settings, faults = _load(Path(os.path.abspath(folder)), environ, options)
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def load_sound(environ: Mapping[str, str], cwd: Path) -> Tuple[Settings, List[str]]:
+    """The settings in force, wrong ones left at their defaults, and a line for each fault."""
+    return _load(find_project_folder(cwd), environ, {})
+
+
+def _load(
+    folder: Path, environ: Mapping[str, str], options: Mapping[str, Any]
+) -> Tuple[Settings, List[str]]:
+    lines: List[str] = []
     sources = (
-        _from_file(folder / ".env"),
+        _from_file(folder / ".env", lines),
         environ,
         {PREFIX + name.upper(): value for name, value in options.items()},
     )
@@ -209,20 +223,23 @@ def load_in(folder: Path, environ: Mapping[str, str], options: Mapping[str, Any]
     }
     names = {PREFIX + field.upper(): field for field in Settings.model_fields}
     del names[PREFIX + "PROJECT_FOLDER"]
-    lines = [_unknown(name, names) for name in sorted(set(given) - set(names))]
+    lines += [_unknown(name, names) for name in sorted(set(given) - set(names))]
     values = {names[n]: v for n, v in given.items() if n in names}
     if not _is_given(values.get("script_roots")):
         lines += _too_wide(folder)
     try:
-        settings = Settings(project_folder=folder, **values)
+        return Settings(project_folder=folder, **values), lines
     except ValidationError as error:
-        raise SettingsError(lines + list(_wrong_values(error))) from None
-    if lines:
-        raise SettingsError(lines)
-    return settings
+        wrong = {str(fault["loc"][0]) for fault in error.errors()}
+        lines += _wrong_values(error)
+    sound = {name: value for name, value in values.items() if name not in wrong}
+    try:
+        return Settings(project_folder=folder, **sound), lines
+    except ValidationError:  # one that goes only together with a wrong one
+        return Settings(project_folder=folder), lines
 
 
-def _from_file(path: Path) -> Mapping[str, Optional[str]]:
+def _from_file(path: Path, lines: List[str]) -> Mapping[str, Optional[str]]:
     if not path.is_file():
         return {}
     from dotenv import dotenv_values  # 1 MB, where there is a file to read
@@ -230,8 +247,8 @@ def _from_file(path: Path) -> Mapping[str, Optional[str]]:
     try:
         return dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        line = f"{path} cannot be read ({error}); make it a UTF-8 file of yours"
-        raise SettingsError([line]) from None
+        lines.append(f"{path} cannot be read ({error}); make it a UTF-8 file of yours")
+        return {}
 
 
 def _unknown(name: str, names: Iterable[str]) -> str:

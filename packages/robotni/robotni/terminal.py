@@ -52,6 +52,13 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     Console().print(table)
 
 
+def print_finding(check: str, text: str, mend: str) -> None:
+    """One line: whether it is well, what it is about, what was found, and how to mend it."""
+    mark = click.style(f"{'mend' if mend else 'ok':<6}", fg="red" if mend else "green", bold=True)
+    what = f"{text}; {mend}" if mend else text
+    click.echo(f"{mark}{check:<16}{printable(what)}".replace("\n", " "))
+
+
 def print_job(job: Dict[str, Any]) -> None:
     """One job, a line for each fact, then the end of its output."""
     for name in _SHOWN:

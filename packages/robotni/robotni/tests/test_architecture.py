@@ -15,6 +15,7 @@ ENTRIES = PACKAGE.parent / "robotni_huey"
 ROWS = (
     {"__main__", "__init__"},
     {"cli"},
+    {"doctor"},
     {"wiring", "serving", "stopping", "demo", "cli_jobs"},
     {"tickets", "api"},
     {"consumer", "routes_queue", "client", "terminal"},
@@ -27,7 +28,7 @@ ROWS = (
     {"preflight"},
     {"store", "slots"},
     {"listing", "tickettable", "rundir", "workerlock"},
-    {"database", "rows"},
+    {"condition", "database", "rows"},
     {"datadir", "schema", "shim", "events", "logs", "body"},
     {"job", "request", "settings"},
     {"errors"},
@@ -35,7 +36,7 @@ ROWS = (
 OWNERS = {
     "peewee": {"database"},
     "playhouse": set(),
-    "sqlite3": set(),
+    "sqlite3": {"condition"},
     "subprocess": {"slots", "shim", "starter", "demo"},
     "signal": {"slots", "shim", "consumer", "demo", "job", "cli_jobs"},
     "fastapi": {"api", "problems", "routes_worker", "routes_queue", "pages"},

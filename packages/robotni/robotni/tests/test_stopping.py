@@ -27,7 +27,7 @@ def test_stop_cancels_what_runs_and_starts_nothing_of_what_waits(
     waiting = [server.submit("print('later')") for _ in range(3)]
     answer = stop(server, "--cancel", "--json")
     assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout) == {"stopped": True, "cancelled": 2, "running": 0}
+    assert json.loads(answer.stdout) == {"stopped": True, "cancelledJobs": 2, "runningJobs": 0}
     assert server.workers() == server.shims() == []
     assert len(witness(server)) == 2
     assert server.process is not None and server.process.wait(5) == 0
