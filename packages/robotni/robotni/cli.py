@@ -1,6 +1,6 @@
 """The command line, and the commands that act on this machine: serve worker stop doctor demo.
 
-The ones that speak HTTP are in `cli_jobs.py`.
+The ones that speak HTTP are in `cli_run.py` and `cli_jobs.py`.
 
 Exit codes: 0 done, 1 the job or the request failed, 2 wrong usage or settings.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import click
 
-from robotni import __version__, cli_jobs, events, logs
+from robotni import __version__, cli_jobs, cli_run, events, logs
 from robotni.errors import DataDirError, RobotniError, SettingsError
 
 if TYPE_CHECKING:
@@ -191,5 +191,5 @@ def _given(values: Dict[str, Any]) -> Dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-for _command in cli_jobs.COMMANDS:
+for _command in (*cli_run.COMMANDS, *cli_jobs.COMMANDS):
     main.add_command(_command)

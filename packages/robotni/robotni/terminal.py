@@ -2,9 +2,11 @@
 
 import json
 import shlex
+import shutil
 import sys
+import time
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, List, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 import click
 
@@ -31,6 +33,52 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2 if is_terminal() else None))
+
+
+def write(data: bytes) -> None:
+    """As it is: what a script prints may be no text."""
+    if data:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+class StatusLine:
+    """How far a job is, as the last line of a terminal; in a pipe there is none."""
+
+    def __init__(self) -> None:
+        self._is_wanted = sys.stderr.isatty()
+        self._is_shown = False
+        self._at_margin = True
+        self._began = time.monotonic()
+
+    def show(self, job: Mapping[str, Any], below: bytes) -> None:
+        """Shows it, unless what was printed last (`below`) stands in the middle of a line."""
+        if below and is_terminal():
+            self._at_margin = below.endswith(b"\n")
+        text = _how_far(job, int(time.monotonic() - self._began))
+        if not (self._is_wanted and self._at_margin and text):
+            return
+        from rich.cells import set_cell_size
+
+        room = shutil.get_terminal_size().columns - 1
+        text = set_cell_size(printable(text).replace("\n", " "), room).rstrip()
+        click.echo(f"\r\x1b[K{click.style(text, fg='cyan')}", err=True, nl=False)
+        self._is_shown = True
+
+    def clear(self) -> None:
+        if self._is_shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._is_shown = False
+
+
+def _how_far(job: Mapping[str, Any], seconds: int) -> str:
+    if job["status"] == SCHEDULED:
+        return f"scheduled for {job['runAt']}"
+    if job["status"] == PENDING and seconds:
+        return f"waits for its turn, {seconds} s"
+    if job["status"] == RUNNING and job["progress"]:
+        return f"{job['progress']['percent']:3.0f} %  {job['progress']['message']}"
+    return ""
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

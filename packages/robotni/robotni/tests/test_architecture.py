@@ -16,8 +16,8 @@ ROWS = (
     {"__main__", "__init__"},
     {"cli"},
     {"doctor"},
-    {"wiring", "serving", "stopping", "demo", "cli_jobs"},
-    {"tickets", "api"},
+    {"wiring", "serving", "stopping", "demo", "cli_jobs", "cli_run"},
+    {"tickets", "api", "cli_url"},
     {"consumer", "routes_queue", "client", "terminal"},
     {"routes_worker", "pages", "remote"},
     {"conditional", "openapi"},
@@ -38,12 +38,12 @@ OWNERS = {
     "playhouse": set(),
     "sqlite3": {"condition"},
     "subprocess": {"slots", "shim", "starter", "demo"},
-    "signal": {"slots", "shim", "consumer", "demo", "job", "cli_jobs"},
+    "signal": {"slots", "shim", "consumer", "demo", "job", "cli_run"},
     "fastapi": {"api", "problems", "routes_worker", "routes_queue", "pages"},
     "starlette": {"api", "problems", "conditional", "routes_worker", "pages"},
     "uvicorn": {"serving"},
     "huey": {"tickets", "consumer"},
-    "click": {"cli", "cli_jobs", "demo", "terminal"},
+    "click": {"cli", "cli_jobs", "cli_run", "cli_url", "demo", "terminal"},
     "rich": {"terminal"},
     "httpx": {"calls", "client", "remote"},
     "fcntl": {"datadir"},
@@ -161,4 +161,4 @@ def test_two_broad_excepts_and_no_more() -> None:
 
 def test_the_environment_is_read_in_the_entries_only() -> None:
     readers = {m for m, p in modules().items() if re.search(r"os\.environ|getenv", p.read_text())}
-    assert readers <= {"wiring", "cli", "cli_jobs", "demo"}
+    assert readers <= {"wiring", "cli", "cli_url", "demo"}
