@@ -6,6 +6,7 @@ the caller's business.
 
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Type
+from urllib.parse import quote
 
 import httpx
 
@@ -74,8 +75,8 @@ def output(job_id: str, start: int, attempt: Optional[int]) -> Call:
 
 
 def _path(job_id: str) -> str:
-    from urllib.parse import quote
-
+    if not job_id.strip("./ "):  # it would name another path
+        raise NotFound("an empty id names no job; ids come from a submit or from a list")
     return f"{_JOBS}/{quote(job_id, safe='')}"
 
 
