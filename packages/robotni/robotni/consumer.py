@@ -105,9 +105,10 @@ class Consumer(HueyConsumer):
     def _let_go(self) -> None:
         self.huey.runner.slots.close()
         self.huey.storage.close_bell()
-        for fd in (self._leave_bell, self._lock):
-            if fd is not None:
-                os.close(fd)
+        if self._leave_bell is not None:
+            os.close(self._leave_bell)
+        if self._lock is not None:
+            workerlock.let_go(self._lock)
         self._leave_bell = self._lock = None
 
     def loop(self, health_check_ts: Optional[float] = None) -> Any:

@@ -38,6 +38,12 @@ def take(
         time.sleep(_LOOK_EVERY)
 
 
+def let_go(lock: int) -> None:
+    """Frees the lock; the version goes with it, lest a worker that writes none is taken for us."""
+    os.ftruncate(lock, 0)
+    os.close(lock)
+
+
 def holder(datadir: DataDir) -> Optional[str]:
     """The version of the worker that lives, empty when it wrote none; None when none lives."""
     if not is_locked(datadir.worker_lock):

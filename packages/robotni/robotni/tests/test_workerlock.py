@@ -57,8 +57,12 @@ def test_the_version_counts_only_while_the_lock_is_held(datadir: DataDir) -> Non
     assert lock is not None
     assert workerlock.holder(datadir) == __version__
     assert not workerlock.has_older_worker(datadir)
-    os.close(lock)
+    workerlock.let_go(lock)
     assert workerlock.holder(datadir) is None
+    unsigned = take_lock(datadir.worker_lock)  # as the first release does
+    assert unsigned is not None
+    assert workerlock.has_older_worker(datadir)
+    os.close(unsigned)
     os.close(lock_as(datadir, "0.0.1"))
     assert not workerlock.has_older_worker(datadir)
 
