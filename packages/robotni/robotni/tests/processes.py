@@ -8,7 +8,7 @@ import sys
 import time
 import venv
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import httpx
 import psutil
@@ -18,6 +18,9 @@ from robotni.errors import Unreachable
 
 PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
 WITHIN = 20.0
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell; everything started from here would ignore Ctrl-C too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_venv(path: Path) -> Path:
@@ -139,23 +142,23 @@ class Server:
             )
 
     def workers(self) -> List[psutil.Process]:
-        return [p for p in self._found() if "worker" in p.cmdline()]
+        return [p for p, words in self._found() if "worker" in words]
 
     def shims(self) -> List[psutil.Process]:
-        return [p for p in self._found() if any(a.endswith("shim.py") for a in p.cmdline())]
+        return [p for p, words in self._found() if any(w.endswith("shim.py") for w in words)]
 
     def scripts(self, job_id: str) -> List[psutil.Process]:
         """Every process that still carries the id of a job."""
         return [p for p in processes_of(Path(job_id)) if p.status() != psutil.STATUS_ZOMBIE]
 
-    def _found(self) -> List[psutil.Process]:
+    def _found(self) -> List[Tuple[psutil.Process, List[str]]]:
+        """Each process of the data directory with its command line, as it was a moment ago."""
         found = []
         for process in processes_of(self.data):
             try:
-                process.cmdline()
+                found.append((process, process.cmdline()))
             except psutil.Error:
                 continue
-            found.append(process)
         return found
 
     def kill_web(self) -> None:
