@@ -87,9 +87,7 @@ class Starter:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._may_start() and (
-                    has_older_worker(self._datadir) or self._needs_worker()
-                ):
+                if self._may_start() and (has_older_worker(self._datadir) or self._needs_worker()):
                     self._start()
             except Exception:  # a full disk must not end the watch
                 events.failed("start of a worker", "none")
