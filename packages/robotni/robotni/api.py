@@ -7,13 +7,16 @@ from typing import Any, AsyncIterator, Deque, Dict, Optional
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from robotni import __version__, openapi, pages, problems, routes_queue, routes_worker
-from robotni.body import Receive, Scope, Send, path_within
+from robotni.body import Message, Receive, Scope, Send, path_within
 from robotni.engine import Engine
 from robotni.guard import App, Guard
+from robotni.metrics import CONTENT_TYPE, Metrics
 from robotni.settings import Settings
 from robotni.starter import Starter
+from robotni.stats import Stats
 
 _SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 
@@ -21,19 +24,29 @@ _SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 class Stopwatch:
     """Durations of the last 1,000 requests; uploads and downloads count."""
 
-    def __init__(self, app: App, durations: Deque[float]) -> None:
+    def __init__(self, app: App, durations: Deque[float], metrics: Metrics) -> None:
         self.app = app
         self._durations = durations
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
+        status = 500
+
+        async def heard(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, heard)
         finally:
-            self._durations.append(time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self._durations.append(took)
+            self._metrics.observe(scope["method"], status, took)
 
 
 class Slashes:
@@ -82,9 +95,10 @@ def prefixed(scope: Scope, prefix: str) -> Scope:
     return scope
 
 
-def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
+def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starter) -> FastAPI:
     """The application of one data directory. While it runs, a worker is started when needed."""
     durations: Deque[float] = deque(maxlen=1000)
+    metrics = Metrics(engine.status, engine.ended_ever, starter.is_worker_running)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -107,11 +121,14 @@ def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
     app.state.starter = starter
     problems.install(app)
     app.include_router(
-        routes_worker.create_router(engine, starter.is_worker_running, lambda: p95(durations))
+        routes_worker.create_router(
+            engine, stats, starter.is_worker_running, lambda: p95(durations)
+        )
     )
     app.include_router(routes_queue.create_router(engine))
     app.include_router(pages.create_router())
     _add_health(app, engine)
+    _add_metrics(app, metrics)
     app.add_middleware(Slashes)
     if settings.allowed_origins:
         app.add_middleware(
@@ -130,7 +147,7 @@ def create_api(settings: Settings, engine: Engine, starter: Starter) -> FastAPI:
         )
     # Around all that the framework does, so that the answer to a crash has the guard's headers too.
     guarded = Guard(app.build_middleware_stack(), settings, problems.render)
-    app.middleware_stack = Stopwatch(guarded, durations)
+    app.middleware_stack = Stopwatch(guarded, durations, metrics)
     return app
 
 
@@ -158,6 +175,22 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
     def readyz() -> Any:
         engine.check()
         return {"status": "ok"}
+
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        operation_id="getMetrics",
+        summary="Figures as Prometheus reads them",
+        responses={
+            200: {"content": {"text/plain": {"example": "robotni_workers_max 4.0\n"}}},
+            **openapi.described(),
+        },
+        response_class=Response,
+    )
+    def get_metrics() -> Response:
+        return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def p95(durations: Deque[float]) -> Optional[float]:

@@ -322,6 +322,10 @@ class Engine:
         """Number of jobs in each state."""
         return self._store.counts()
 
+    def ended_ever(self) -> List[Tuple[str, str, int]]:
+        """(state, error code or "", jobs) of all that ever ended."""
+        return self._store.ended_ever()
+
     def status(self) -> Dict[str, Any]:
         """The figures of `GET /api/worker/status`, less what only the web process knows."""
         now = self._clock()

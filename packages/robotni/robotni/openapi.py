@@ -89,6 +89,18 @@ def _examples() -> Dict[str, Any]:
             "slo": {"completedWithinTimeout": 1.0, "apiP95Ms": 4.2},
             "nextWake": "2026-11-23T00:00:00.000Z",
         },
+        "BucketList": {
+            "buckets": [
+                {
+                    "start": "2026-11-22T12:00:00.000Z",
+                    "completed": 3,
+                    "failed": 1,
+                    "cancelled": 0,
+                    "p50Seconds": 0.4,
+                    "p95Seconds": 2.5,
+                }
+            ]
+        },
         "TypeList": {
             "types": [
                 {

@@ -17,6 +17,7 @@ from robotni.job import RUNNING, Job, Timestamp, View, rfc3339
 from robotni.listing import Filters
 from robotni.openapi import JOB_ID, body_of, described
 from robotni.problems import validated
+from robotni.stats import Stats
 from robotni.workers import WorkerType
 
 POLL_INTERVAL = "5"
@@ -69,6 +70,21 @@ class Status(View):
     next_wake: Timestamp
 
 
+class Bucket(View):
+    """What ended within a span that begins at `start`; seconds are of completed and failed runs."""
+
+    start: Timestamp
+    completed: int
+    failed: int
+    cancelled: int
+    p50_seconds: Optional[float]
+    p95_seconds: Optional[float]
+
+
+class BucketList(View):
+    buckets: List[Bucket]
+
+
 class TypeList(View):
     types: List[WorkerType]
 
@@ -93,7 +109,10 @@ async def raw_body(request: Request) -> bytes:
 
 
 def create_router(
-    engine: Engine, is_worker_running: Callable[[], bool], p95_ms: Callable[[], Optional[float]]
+    engine: Engine,
+    stats: Stats,
+    is_worker_running: Callable[[], bool],
+    p95_ms: Callable[[], Optional[float]],
 ) -> APIRouter:
     router = APIRouter(prefix="/api/worker", tags=["worker"])
 
@@ -231,6 +250,18 @@ def create_router(
         figures["slo"]["apiP95Ms"] = p95_ms()
         figures["nextWake"] = rfc3339(figures["nextWake"])
         return Response(json.dumps(figures), media_type="application/json")
+
+    @router.get(
+        "/stats",
+        operation_id="getStats",
+        summary="What ended in the last hour or day, for charts",
+        responses={200: {"model": BucketList}, **described()},
+    )
+    def get_stats(
+        request: Request,
+        window: Literal["1h", "24h"] = Query("1h", description="60 minutes, or 48 half hours"),
+    ) -> Response:
+        return conditional(request, json.dumps({"buckets": stats.buckets(window)}).encode())
 
     @router.get(
         "/types",

@@ -10,6 +10,7 @@ transaction and an fsync each. It must not know how a run works, nor who calls.
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
+from robotni import ended
 from robotni.database import Database
 from robotni.errors import QueueFull
 from robotni.job import (
@@ -17,6 +18,7 @@ from robotni.job import (
     RUNNING,
     SCHEDULED,
     STATES,
+    TERMINAL,
     TRANSITIONS,
     WAITING,
     Job,
@@ -99,6 +101,14 @@ class Store:
         ).fetchone()
         return row[0], row[1]
 
+    def ended_since(self, since: float, width: float) -> List[ended.Span]:
+        """What ended from `since` on, by spans of `width` seconds; empty ones are left out."""
+        return ended.spans(self._db, since, width)
+
+    def ended_ever(self) -> List[Tuple[str, str, int]]:
+        """(state, error code or "", jobs) of all that ever ended; the clean-up lowers nothing."""
+        return ended.ever(self._db)
+
     def next_due(self) -> Optional[float]:
         """When the next scheduled job is due, seconds since the epoch."""
         return self._least("run_at", SCHEDULED)
@@ -137,6 +147,8 @@ class Store:
         won: bool = cursor.rowcount == 1
         if won and to == PENDING:
             self._tickets.add(job_id)
+        if won and to in TERMINAL:
+            ended.count(self._db, to, values.get("error"))
         return won
 
     def claim(self, job_id: str, now: float, run: Optional[int] = None) -> Optional[Job]:

@@ -44,6 +44,7 @@ def _web(settings: Settings) -> "FastAPI":
     from robotni.api import create_api
     from robotni.engine import Engine
     from robotni.starter import Starter
+    from robotni.stats import Stats
     from robotni.store import Store
     from robotni.tickets import JobTickets
 
@@ -56,7 +57,7 @@ def _web(settings: Settings) -> "FastAPI":
 
     starter = Starter(settings, datadir, os.environ, needs_worker)
     engine = Engine(settings, store, datadir.jobs, starter.ring)
-    return create_api(settings, engine, starter)
+    return create_api(settings, engine, Stats(store), starter)
 
 
 def build_engine() -> "Tuple[Settings, DataDir, Engine]":

@@ -220,6 +220,7 @@ OPERATIONS = {
     ("delete", "/api/worker/jobs/{jobId}"): "cancelJob",
     ("post", "/api/worker/jobs/{jobId}/retry"): "retryJob",
     ("get", "/api/worker/status"): "getStatus",
+    ("get", "/api/worker/stats"): "getStats",
     ("get", "/api/worker/types"): "listTypes",
     ("post", "/add/"): "addNumbers",
     ("post", "/fakejob/"): "startFakeJob",
@@ -229,6 +230,7 @@ OPERATIONS = {
     ("post", "/queue/flush/"): "flushQueue",
     ("get", "/livez"): "isAlive",
     ("get", "/readyz"): "isReady",
+    ("get", "/metrics"): "getMetrics",
 }
 
 

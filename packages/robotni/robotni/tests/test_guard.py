@@ -385,6 +385,8 @@ def test_what_tells_nothing_needs_no_token(locked: Server, path: str) -> None:
         f"{JOBS}/{UNKNOWN_ID}/output",
         "/api/worker/status",
         "/api/worker/types",
+        "/api/worker/stats",
+        "/metrics",
         "/queue/",
         f"/result/{UNKNOWN_ID}",
         "/webdemo/../api/worker/jobs",
