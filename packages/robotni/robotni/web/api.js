@@ -5,6 +5,8 @@ import { askForToken } from "./messages.js";
 const WITHIN = 20_000;
 const WITHIN_LARGE = 300_000;
 const TOKEN = "robotni-token";
+const REMEMBERED = 30;
+const answers = new Map(); // path -> {etag, text, value}, the latest asked for last
 
 /** The server refused: a problem as RFC 9457 has it. */
 export class Problem extends Error {
@@ -29,12 +31,34 @@ export class TokenNeeded extends Error {
   }
 }
 
+/** Whether it is one of the three above; anything else is a fault of the page. */
+export function isExpected(error) {
+  return [Problem, TokenNeeded, Unreachable].some((known) => error instanceof known);
+}
+
+export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+
+/** The answer's `text` and `value`; the very same object as before when nothing has changed. */
 export async function read(path) {
-  return textOf(await call(path, { cache: "no-cache" }));
+  const before = answers.get(path);
+  const headers = before?.etag ? { "If-None-Match": before.etag } : {};
+  const response = await call(path, { headers });
+  if (response.status === 304) return remember(path, before);
+  const text = await textOf(response);
+  if (text === before?.text) return remember(path, before);
+  const etag = response.headers.get("ETag");
+  return remember(path, { etag, text, value: JSON.parse(text) });
 }
 
 export async function get(path) {
-  return JSON.parse(await read(path));
+  return (await read(path)).value;
+}
+
+function remember(path, answer) {
+  answers.delete(path);
+  answers.set(path, answer);
+  if (answers.size > REMEMBERED) answers.delete(answers.keys().next().value);
+  return answer;
 }
 
 /** Posts `body`, a JSON text, or nothing. */
@@ -67,7 +91,7 @@ async function call(path, options, within = WITHIN) {
     if (token !== null) headers.Authorization = `Bearer ${token}`;
     const signal = AbortSignal.timeout(within);
     const response = await received(fetch(path, { ...options, headers, signal }));
-    if (response.ok) return response;
+    if (response.ok || response.status === 304) return response;
     if (response.status !== 401) throw await problemOf(response);
     if (token === sessionStorage.getItem(TOKEN)) await renewToken(token !== null);
   }

@@ -1,77 +1,65 @@
-// The page: which view the address asks for, and when to look again. Nothing is pushed.
+// The page: its frame, and which view the address asks for.
 
-import { act, cancel, flush, retry } from "./actions.js";
-import { Problem, TokenNeeded, Unreachable } from "./api.js";
-import { installForms } from "./forms.js";
-import { byId, element, put } from "./html.js";
-import { clearJob, loadJob } from "./job.js";
-import { loadList, loadMore } from "./list.js";
-import { loadStatus } from "./status.js";
+import { useAddress } from "./address.js";
+import { TokenNeeded } from "./api.js";
+import { html, render, useEffect, useRef } from "./html.js";
+import { JobView } from "./job.js";
+import { ListView } from "./list.js";
+import { Notice, Questions } from "./messages.js";
+import { NewJobView } from "./new.js";
+import { refresh, trouble } from "./poll.js";
+import { ThemeButton } from "./shade.js";
 
-const POLL = 5000;
-const SOON = 1000; // after an action: quick jobs have ended by then
-let timer = 0;
-let turn = 0;
+function App() {
+  const address = useAddress();
+  const main = useRef();
+  const place = address.jobId ?? address.view;
+  const before = useRef(place);
+  useEffect(() => {
+    if (before.current === place) return;
+    before.current = place;
+    scrollTo(0, 0);
+    main.current.querySelector("h1")?.focus();
+  }, [place]);
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => toMain(event, main.current)}>Skip to content</a>
+    <header class="top">
+      <a class="brand" href="#/"><img src="webdemo/icon.svg" alt="" width="22" height="22" />robotni</a>
+      <nav aria-label="Site">
+        <a href="#/" aria-current=${address.view === "list" ? "page" : undefined}>Jobs</a>
+        <a href="#/new" aria-current=${address.view === "new" ? "page" : undefined}>New job</a>
+        <a href="docs">API</a>
+        <${ThemeButton} />
+      </nav>
+    </header>
+    <${Trouble} />
+    <main id="main" ref=${main} tabindex="-1"><${View} ...${address} /></main>
+    <${Notice} />
+    <${Questions} />
+  `;
+}
 
-/** Asks, draws, and comes again in `next` ms. A later call makes an earlier one draw nothing. */
-async function refresh(next = POLL) {
-  clearTimeout(timer);
-  const mine = ++turn;
-  let said = [];
-  let again = true;
-  try {
-    const jobId = shownJob();
-    const loads = [loadStatus(), jobId === null ? loadList() : loadJob(jobId)];
-    const draws = await Promise.all(loads);
-    if (mine === turn) for (const draw of draws) draw();
-  } catch (error) {
-    if (![Problem, TokenNeeded, Unreachable].some((known) => error instanceof known)) throw error;
-    again = !(error instanceof TokenNeeded);
-    const askAgain = () =>
-      element("button", { type: "button", onclick: () => refresh() }, "Enter it");
-    said = [error.message, ...(again ? [] : [" ", askAgain()])];
-  } finally {
-    if (mine === turn) {
-      put(byId("connection"), ...said);
-      if (again && !document.hidden) timer = setTimeout(refresh, next);
+function View({ view, jobId, type, filters }) {
+  if (view === "job") return html`<${JobView} key=${jobId} jobId=${jobId} />`;
+  if (view === "new") return html`<${NewJobView} type=${type} />`;
+  return html`<${ListView} filters=${filters} />`;
+}
+
+function Trouble() {
+  const error = trouble.use();
+  return html`<p id="connection" class="connection" role="status">
+    ${error?.message}
+    ${
+      error instanceof TokenNeeded &&
+      html` <button type="button" onClick=${() => refresh()}>Enter it</button>`
     }
-  }
+  </p>`;
 }
 
-function shownJob() {
-  return location.hash.match(/^#\/jobs\/(\w+)$/)?.[1] ?? null;
+/** The address after the # is the view's: the link may not change it. */
+function toMain(event, main) {
+  event.preventDefault();
+  main.focus();
 }
 
-function route() {
-  const isJob = shownJob() !== null;
-  clearJob();
-  document.title = "robotni";
-  byId("job-view").hidden = !isJob;
-  byId("list-view").hidden = isJob;
-  refresh();
-}
-
-function onClick(id, action) {
-  byId(id).addEventListener("click", (event) => act(event.currentTarget, action));
-}
-
-installForms();
-byId("new-job").open = matchMedia("(min-width: 66rem)").matches; // the list is in sight first
-onClick("flush", flush);
-onClick("cancel", () => cancel(shownJob()));
-onClick("retry", () => retry(shownJob()));
-byId("more").addEventListener("click", () => {
-  loadMore();
-  refresh();
-});
-document.addEventListener("changed", () => refresh(SOON));
-document.addEventListener("visibilitychange", () => {
-  clearTimeout(timer);
-  if (!document.hidden) refresh();
-});
-addEventListener("hashchange", () => {
-  route();
-  scrollTo(0, 0);
-  byId(shownJob() === null ? "list-title" : "job-title").focus();
-});
-route();
+render(html`<${App} />`, document.getElementById("app"));

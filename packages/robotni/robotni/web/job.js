@@ -1,133 +1,124 @@
 // One job: how it stands, what it wrote, and all that is known of it.
 
+import { cancel, retry, revoke } from "./actions.js";
 import { Problem, read } from "./api.js";
-import {
-  badge,
-  byId,
-  duration,
-  element,
-  jobLink,
-  moment,
-  progressBar,
-  put,
-  visible,
-} from "./html.js";
+import { curl } from "./curl.js";
+import { Facts, Timeline } from "./facts.js";
+import { Feed } from "./feed.js";
+import { html, useEffect, useMemo, useState } from "./html.js";
 import { member, pretty } from "./json.js";
-import { nameOf } from "./list.js";
-import { loadOutput } from "./output.js";
+import { Output } from "./output.js";
+import { Action, Badge, CopyButton, Moment, Progress, isOver, isWaiting, nameOf } from "./parts.js";
+import { now, refresh, usePolled } from "./poll.js";
+import { between, duration, visible } from "./text.js";
 
-const TERMINAL = ["completed", "failed", "cancelled"];
-let drawn = "";
+export function JobView({ jobId }) {
+  const feed = useMemo(() => new Feed(), [jobId]);
+  const [chosen, setChosen] = useState(null); // an attempt; null: the latest
+  const pull = ({ value }) => value && feed.pull(value, chosen ?? value.attempt);
+  const found = usePolled(`job ${jobId}`, () => load(jobId), pull);
+  useEffect(() => {
+    if (found?.value) refresh();
+  }, [chosen]);
+  return html`
+    <p class="back"><a href="#/">← All jobs</a></p>
+    ${
+      found?.value
+        ? html`<${Job} job=${found.value} json=${found.text} feed=${feed} chosen=${chosen} choose=${setChosen} />`
+        : html`<h1 tabindex="-1">Job</h1>
+          <p id="job-missing">${found?.missing ?? "Loading…"}</p>`
+    }
+  `;
+}
 
-/** Asks for a job and for its new output; the function it gives draws both. */
-export async function loadJob(jobId) {
-  let json;
+/** A job that is gone is no trouble of the page's, but the answer. */
+async function load(jobId) {
   try {
-    json = await read(`api/worker/jobs/${jobId}`);
+    return await read(`api/worker/jobs/${jobId}`);
   } catch (error) {
-    if (error instanceof Problem && error.status === 404) return () => drawMissing(error.message);
+    if (error instanceof Problem && error.status === 404) return { missing: error.message };
     throw error;
   }
-  const job = JSON.parse(json);
-  const isOver = TERMINAL.includes(job.status);
-  const drawOutput = await loadOutput(job, isOver);
-  return () => {
-    if (json !== drawn) draw(job, json, isOver);
-    drawn = json;
-    drawOutput();
+}
+
+function Job({ job, json, feed, chosen, choose }) {
+  const name = nameOf(job);
+  useEffect(() => {
+    document.title = `${job.status} · ${visible(name)} · robotni`;
+  }, [job.status, name]);
+  return html`
+    <div class="bar head">
+      <h1 class="name" tabindex="-1">${name}</h1>
+      <${Buttons} job=${job} />
+    </div>
+    <p id="job-state" role="status"><${Badge} state=${job.status} /> <${Sentence} job=${job} /></p>
+    ${job.error && html`<p id="job-error" class="error-box"><b>${job.error.code}</b> ${job.error.message}</p>`}
+    ${job.progress && html`<p id="job-progress"><${Progress} progress=${job.progress} /></p>`}
+    <div class="columns">
+      <div>
+        <${Output} job=${job} feed=${feed} attempt=${chosen ?? job.attempt} choose=${choose} />
+        ${job.result !== null && html`<${Result} json=${json} />`}
+      </div>
+      <div>
+        <${Timeline} job=${job} />
+        <${Facts} job=${job} json=${json} />
+        <${Commands} job=${job} />
+      </div>
+    </div>
+  `;
+}
+
+function Buttons({ job }) {
+  const toTitle = () => document.querySelector("main h1").focus(); // the button may go away
+  const then = (action) => async () => {
+    await action(job.jobId);
+    toTitle();
   };
+  return html`<div class="buttons">
+    ${isWaiting(job) && html`<${Action} key="revoke" kind="danger" action=${then(revoke)}>Revoke<//>`}
+    ${
+      job.status === "running" &&
+      job.cancelRequestedAt === null &&
+      html`<${Action} key="cancel" kind="danger" action=${then(cancel)}>Cancel<//>`
+    }
+    ${isOver(job) && html`<${Action} key="retry" action=${then(retry)}>Retry<//>`}
+  </div>`;
 }
 
-/** Empties the view before another job comes into it. */
-export function clearJob() {
-  drawn = "";
-  byId("job").hidden = byId("job-missing").hidden = true;
-  byId("cancel").hidden = byId("retry").hidden = true;
-  byId("job-title").textContent = "Job";
+function Sentence({ job }) {
+  now.use(); // it goes on while the job runs
+  if (job.status === "scheduled") return html`due <${Moment} at=${job.runAt} />`;
+  if (job.status === "pending") return html`waits for a worker`;
+  if (job.status === "running" && job.cancelRequestedAt) return "its processes are being ended";
+  if (job.startedAt === null) return "before it started";
+  const took = duration(between(job.startedAt, job.finishedAt));
+  return job.status === "running" ? `for ${took}` : `after ${took}`;
 }
 
-function drawMissing(message) {
-  clearJob();
-  byId("job-missing").hidden = false;
-  byId("job-missing").textContent = visible(message);
+function Result({ json }) {
+  const text = pretty(member(json, "result"));
+  return html`<section class="card" aria-labelledby="result-title">
+    <div class="bar">
+      <h2 id="result-title">Result</h2>
+      <${CopyButton} text=${() => text} what="The result" label="Copy result" />
+    </div>
+    <pre id="result" tabindex="0" role="region" aria-labelledby="result-title">${text}</pre>
+  </section>`;
 }
 
-function draw(job, json, isOver) {
-  const name = visible(nameOf(job));
-  document.title = `${job.status} · ${name} · robotni`;
-  byId("job-title").textContent = name;
-  byId("job").hidden = false;
-  byId("job-missing").hidden = true;
-  offer(byId("cancel"), !isOver && job.cancelRequestedAt === null);
-  offer(byId("retry"), isOver);
-  put(byId("job-state"), badge(job.status), sentence(job));
-  byId("job-error").hidden = job.error === null;
-  byId("job-error").textContent = visible(job.error?.message ?? "");
-  byId("job-progress").replaceChildren(...(job.progress ? [progressBar(job.progress)] : []));
-  byId("result-section").hidden = job.result === null;
-  byId("result").textContent = visible(pretty(member(json, "result")));
-  byId("facts").replaceChildren(...facts(job, json));
-  byId("attempts-section").hidden = job.attempts.length < 2;
-  byId("attempts").replaceChildren(...job.attempts.map(attempt));
-}
-
-function offer(button, isOffered) {
-  if (!isOffered && document.activeElement === button) byId("job-title").focus();
-  button.hidden = !isOffered;
-}
-
-function sentence(job) {
-  if (job.status === "scheduled") return ` due ${new Date(job.runAt).toLocaleString()}`;
-  if (job.status === "running" && job.cancelRequestedAt) return " its processes are being ended";
-  if (job.startedAt === null || job.finishedAt === null) return "";
-  return ` after ${lasted(job)}`;
-}
-
-function lasted({ startedAt, finishedAt }) {
-  return duration((new Date(finishedAt) - new Date(startedAt)) / 1000);
-}
-
-function facts(job, json) {
-  const params = member(json, "params");
+function Commands({ job }) {
+  const path = `api/worker/jobs/${job.jobId}`;
   const all = [
-    ["Exit code", job.exitCode],
-    ["Signal", job.signal],
-    ["Created", moment(job.timestamp)],
-    ["Due", job.runAt && moment(job.runAt)],
-    ["Started", job.startedAt && moment(job.startedAt)],
-    ["Finished", job.finishedAt && moment(job.finishedAt)],
-    ["Cancel asked", job.cancelRequestedAt && moment(job.cancelRequestedAt)],
-    ["Attempt", `${job.attempt} of ${job.maxAttempts}`],
-    ["Project", job.project],
-    ["Type", job.type],
-    ["Script", job.type === "python-script" ? job.script : null],
-    ["Module", job.module],
-    ["Virtual environment", job.venv],
-    ["Arguments", list(job.args)],
-    ["Parameters", params === "{}" ? null : element("pre", {}, pretty(params))],
-    ["Working folder", job.cwd],
-    ["Environment", list(job.env)],
-    ["Timeout", duration(job.timeout)],
-    ["Expires", job.expires && duration(job.expires)],
-    ["Retry of", job.retryOf && jobLink(job.retryOf, job.retryOf)],
-    ["Job id", job.jobId],
+    ["Show", curl(path)],
+    ["Output", curl(`${path}/output`, { headers: { Range: "bytes=0-" } })],
+    ...(isOver(job)
+      ? [["Retry", curl(`${path}/retry`, { method: "POST" })]]
+      : [["Cancel", curl(path, { method: "DELETE" })]]),
   ];
-  return all
-    .filter(([, value]) => value !== null)
-    .map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
-}
-
-function list(texts) {
-  if (texts.length === 0) return null;
-  const items = texts.map((text) => element("li", {}, element("code", {}, text)));
-  return element("ul", { className: "plain" }, ...items);
-}
-
-function attempt(one) {
-  const parts = ["started ", moment(one.startedAt)];
-  if (one.finishedAt !== null) parts.push(`, took ${lasted(one)}`);
-  if (one.exitCode !== null) parts.push(`, exit code ${one.exitCode}`);
-  if (one.signal !== null) parts.push(`, ${one.signal}`);
-  if (one.error !== null) parts.push(`: ${one.error.message}`);
-  return element("li", { value: one.attempt }, ...parts);
+  return html`<section class="card" aria-labelledby="curl-title">
+    <h2 id="curl-title">As curl</h2>
+    <div class="buttons">
+      ${all.map(([name, text]) => html`<${CopyButton} text=${() => text} what="The command" label=${`Copy ${name.toLowerCase()}`} />`)}
+    </div>
+  </section>`;
 }

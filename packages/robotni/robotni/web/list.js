@@ -1,84 +1,104 @@
-// The list of jobs, newest first. A row stays the same element while its job is shown, so that
-// focus and selection outlive a poll.
+// The list of jobs, newest first, narrowed by the filters of the address.
 
+import { cancelMany, flush, retryMany, startAdd, startFakeJob } from "./actions.js";
+import { narrow, queryOf } from "./address.js";
 import { get } from "./api.js";
-import { badge, byId, element, jobLink, moment, progressBar } from "./html.js";
+import { Charts } from "./charts.js";
+import { curl } from "./curl.js";
+import { Filters, States } from "./filters.js";
+import { Glance, useStatus } from "./glance.js";
+import { html, useEffect, useState } from "./html.js";
+import { Action, CopyButton, isOver } from "./parts.js";
+import { refresh, usePolled } from "./poll.js";
+import { JobTable } from "./table.js";
 
 const PAGE = 50;
 const AT_ONCE = 200; // the most the server gives for one request
-const rows = new Map();
-let wanted = PAGE;
 
-export function loadMore() {
-  wanted += PAGE;
-}
-
-/** Asks for as many jobs as are shown; the function it gives draws them. */
-export async function loadList() {
-  const jobs = [];
-  let cursor = null;
-  do {
-    const from = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    const limit = Math.min(AT_ONCE, wanted - jobs.length);
-    const page = await get(`api/worker/jobs?limit=${limit}${from}`);
-    jobs.push(...page.jobs);
-    cursor = page.nextCursor;
-  } while (cursor !== null && jobs.length < wanted);
-  return () => draw(jobs, cursor !== null);
-}
-
-function draw(jobs, hasMore) {
-  const body = byId("jobs");
-  let place = body.firstElementChild;
-  for (const job of jobs) {
-    const row = rows.get(job.jobId) ?? newRow(job);
-    fill(row, job);
-    if (row === place) place = row.nextElementSibling;
-    else body.insertBefore(row, place);
-  }
-  const shown = new Set(jobs.map((job) => job.jobId));
-  for (const [jobId, row] of rows) {
-    if (shown.has(jobId)) continue;
-    row.remove();
-    rows.delete(jobId);
-  }
-  byId("more").hidden = !hasMore;
-  byId("no-jobs").hidden = jobs.length > 0;
-}
-
-function newRow(job) {
-  const contents = {
-    state: "",
-    name: jobLink(job.jobId, nameOf(job)),
-    project: job.project,
-    created: moment(job.timestamp),
-    attempt: "",
-    how: "",
+export function ListView({ filters }) {
+  const [wanted, setWanted] = useState(PAGE);
+  const query = queryOf(filters);
+  const status = useStatus();
+  const found = usePolled(`jobs ${query}`, () => load(query, wanted));
+  useEffect(() => setWanted(PAGE), [query]);
+  useEffect(() => {
+    document.title = "robotni";
+  }, []);
+  const more = () => {
+    setWanted(wanted + PAGE);
+    refresh();
   };
-  const cells = Object.entries(contents).map(([className, content]) =>
-    element("td", { className, role: "cell" }, content),
-  );
-  const row = element("tr", { role: "row" }, ...cells);
-  rows.set(job.jobId, row);
-  return row;
+  return html`
+    <div class="bar">
+      <h1 tabindex="-1">Jobs</h1>
+      <div class="buttons">
+        <${Action} action=${startAdd}>Add 5 + 3<//>
+        <${Action} action=${startFakeJob}>Fake job<//>
+        <a class="button" href="#/new">New job</a>
+      </div>
+    </div>
+    ${status && html`<${Glance} status=${status} />`}
+    <${Charts} />
+    <section class="card" aria-labelledby="list-title">
+      <h2 id="list-title" class="off-screen">List of jobs</h2>
+      <${States} filters=${filters} counts=${status?.jobs} />
+      <${Filters} filters=${filters} />
+      ${found && html`<${Jobs} jobs=${found.jobs} query=${query} />`}
+      ${found?.hasMore && html`<button type="button" id="more" class="quiet" onClick=${more}>Load more</button>`}
+      ${found?.jobs.length === 0 && html`<${Nothing} isNarrowed=${query !== ""} />`}
+    </section>
+  `;
 }
 
-/** Only what changes in the life of a job. */
-function fill(row, job) {
-  const [state, , , , attempt, how] = row.cells;
-  state.replaceChildren(badge(job.status));
-  attempt.replaceChildren(`${job.attempt} of ${job.maxAttempts}`);
-  how.replaceChildren(progressOf(job));
+function Jobs({ jobs, query }) {
+  const [chosen, setChosen] = useState(new Set());
+  const selected = jobs.filter((job) => chosen.has(job.jobId));
+  const open = selected.filter((job) => !isOver(job));
+  const ended = selected.filter(isOver);
+  const after = (action, them) => async () => {
+    if (await action(them)) setChosen(new Set());
+  };
+  return html`
+    <div class="bar tools">
+      <p id="selection" role="status">${selected.length > 0 && `${selected.length} selected`}</p>
+      ${open.length > 0 && html`<${Action} kind="danger" action=${after(cancelMany, open)}>Cancel ${open.length}…<//>`}
+      ${ended.length > 0 && html`<${Action} action=${after(retryMany, ended)}>Retry ${ended.length}…<//>`}
+      <${CopyButton} text=${() => curl(pathOf(query))} what="The command" label="Copy as curl" />
+      <${Action} id="flush" action=${flush}>Flush queue…<//>
+    </div>
+    ${jobs.length > 0 && html`<${JobTable} jobs=${jobs} chosen=${chosen} setChosen=${setChosen} />`}
+  `;
 }
 
-function progressOf(job) {
-  if (job.error !== null) return element("span", { title: job.error.message }, job.error.code);
-  if (job.status === "running" && job.cancelRequestedAt !== null) return "being cancelled";
-  return job.progress === null ? "" : progressBar(job.progress);
+function Nothing({ isNarrowed }) {
+  if (!isNarrowed) return html`<p id="no-jobs" class="empty">No jobs yet. <a href="#/new">Run one.</a></p>`;
+  const all = () => narrow({});
+  return html`<p id="no-jobs" class="empty">
+    No job is like that.${" "}<button type="button" class="link" onClick=${all}>Show all</button>
+  </p>`;
 }
 
-/** The file's or module's name; the type for jobs that have neither. */
-export function nameOf(job) {
-  if (job.type !== "python-script") return job.type;
-  return job.script === null ? job.module : job.script.split("/").pop();
+const pathOf = (query) => `api/worker/jobs${query === "" ? "" : `?${query}`}`;
+
+let latest = { pages: [] };
+
+/** As many jobs as are shown, by pages from cursor to cursor; the same object when all are as before. */
+async function load(query, wanted) {
+  const pages = [];
+  let cursor = null;
+  let count = 0;
+  do {
+    const given = new URLSearchParams(query);
+    given.set("limit", Math.min(AT_ONCE, wanted - count));
+    if (cursor !== null) given.set("cursor", cursor);
+    const page = await get(`api/worker/jobs?${given}`);
+    pages.push(page);
+    count += page.jobs.length;
+    cursor = page.nextCursor;
+  } while (cursor !== null && count < wanted);
+  const isAsBefore = pages.length === latest.pages.length && pages.every((p, i) => p === latest.pages[i]);
+  if (!isAsBefore) {
+    latest = { pages, jobs: pages.flatMap((page) => page.jobs), hasMore: cursor !== null };
+  }
+  return latest;
 }

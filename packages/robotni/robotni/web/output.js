@@ -1,63 +1,84 @@
-// The output of a job's last attempt: only what is new is fetched, only its end is kept.
+// The output with its tools: follow, search, copy, download, and which attempt.
 
 import { bytesFrom } from "./api.js";
-import { byId, visible } from "./html.js";
+import { html, useEffect, useRef, useState } from "./html.js";
+import { Action, CopyButton } from "./parts.js";
 
-const SHOWN = 1 << 20; // characters; more would make the page slow
-
-let decoder, shown, offset, hasCut, hasEnded;
-let of = "";
-
-/** Fetches what came since the last time; the function it gives appends it. */
-export async function loadOutput(job, isOver) {
-  const run = `${job.jobId}/${job.attempt}`;
-  const start = run === of ? offset : 0;
-  const isMissing = job.attempt > 0 && job.outputBytes > start && !(run === of && hasEnded);
-  const path = `api/worker/jobs/${job.jobId}/output?attempt=${job.attempt}`;
-  const bytes = isMissing ? await bytesFrom(path, start) : new Uint8Array();
-  return () => {
-    if (run !== of) begin(run);
-    append(bytes);
-    hasEnded ||= isOver && isMissing;
-    describe(job, isOver);
+export function Output({ job, feed, attempt, choose }) {
+  const place = useRef();
+  const note = feed.note.use();
+  const follows = feed.follows.use();
+  useEffect(() => place.current.append(feed.element), [feed]);
+  const toggle = () => {
+    feed.follows.value = !follows;
+    feed.toEnd();
   };
+  return html`<section class="card" aria-labelledby="output-title">
+    <div class="bar">
+      <h2 id="output-title">Output</h2>
+      <${Search} feed=${feed} />
+      <div class="buttons">
+        <button type="button" class="quiet" aria-pressed=${follows} onClick=${toggle}>Follow</button>
+        <${CopyButton} text=${() => feed.log?.text ?? ""} what="The output" />
+        <${Action} action=${() => download(job, attempt)}>Download<//>
+      </div>
+    </div>
+    ${job.attempt > 1 && html`<${Attempts} job=${job} attempt=${attempt} choose=${choose} />`}
+    <p id="output-note" class="note">${note}</p>
+    <div ref=${place}></div>
+  </section>`;
 }
 
-function begin(run) {
-  of = run;
-  decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  shown = offset = 0;
-  hasCut = hasEnded = false;
-  byId("output").replaceChildren();
+function Attempts({ job, attempt, choose }) {
+  const numbers = Array.from({ length: job.attempt }, (_, index) => index + 1);
+  return html`<label class="inline">Attempt <select onChange=${(event) => choose(Number(event.target.value))}>
+    ${numbers.map((n) => html`<option value=${n} selected=${n === attempt}>${n}</option>`)}
+  </select></label>`;
 }
 
-function append(bytes) {
-  if (bytes.length === 0) return;
-  offset += bytes.length;
-  let text = decoder.decode(bytes, { stream: true });
-  if (text.length > SHOWN) {
-    text = text.slice(-SHOWN);
-    hasCut = true;
-  }
-  const pre = byId("output");
-  const isAtEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 5;
-  const node = document.createTextNode(visible(text));
-  pre.append(node);
-  shown += node.length;
-  while (shown > SHOWN && pre.firstChild !== node) {
-    shown -= pre.firstChild.length;
-    pre.firstChild.remove();
-    hasCut = true;
-  }
-  if (isAtEnd) pre.scrollTop = pre.scrollHeight;
+function Search({ feed }) {
+  const [words, setWords] = useState("");
+  const [found, setFound] = useState({ places: [], at: -1 });
+  const show = (places, at) => {
+    setFound({ places, at });
+    if (at < 0) {
+      feed.log?.unmark();
+      return;
+    }
+    feed.follows.value = false;
+    feed.log.show(places[at], places);
+  };
+  const onInput = (event) => {
+    const text = event.target.value;
+    const places = feed.log?.find(text) ?? [];
+    setWords(text);
+    show(places, places.length - 1);
+  };
+  const step = (by) => {
+    const places = feed.log?.find(words) ?? [];
+    const at = places.length === 0 ? -1 : (found.at + by + places.length) % places.length;
+    show(places, at);
+  };
+  const onKeyDown = (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    step(event.shiftKey ? 1 : -1);
+  };
+  const count = words === "" ? "" : `${found.at + 1} of ${found.places.length}`;
+  return html`<div class="search" role="search" aria-label="Search the output">
+    <input type="search" aria-label="Search the output" placeholder="search" value=${words} onInput=${onInput} onKeyDown=${onKeyDown} autocomplete="off" spellcheck="false" />
+    <span class="note" role="status">${count}</span>
+    <button type="button" class="quiet" aria-label="Match before" disabled=${found.at < 0} onClick=${() => step(-1)}>↑</button>
+    <button type="button" class="quiet" aria-label="Match after" disabled=${found.at < 0} onClick=${() => step(1)}>↓</button>
+  </div>`;
 }
 
-function describe(job, isOver) {
-  const notes = [];
-  if (offset === 0) notes.push(isOver ? "The script wrote nothing." : "Nothing yet.");
-  if (hasCut) notes.push("Only the end is shown here.");
-  if (isOver && offset > 0 && offset < job.outputBytes) {
-    notes.push(`The first ${offset} of ${job.outputBytes} bytes were kept.`);
-  }
-  byId("output-note").textContent = notes.join(" ");
+/** By a request of the page's own: a link could not show the token. */
+async function download({ jobId }, attempt) {
+  const bytes = await bytesFrom(`api/worker/jobs/${jobId}/output?attempt=${attempt || 1}`, 0);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([bytes], { type: "text/plain" }));
+  link.download = `${jobId}-${attempt}.log`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

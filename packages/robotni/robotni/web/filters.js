@@ -1,0 +1,76 @@
+// What the list is narrowed to: states, type, project and the start of a name or id.
+
+import { narrow } from "./address.js";
+import { get, isExpected } from "./api.js";
+import { html, useEffect, useRef, useState } from "./html.js";
+import { Badge, STATES } from "./parts.js";
+
+const TYPED = 300; // ms without a key until the list is asked for
+
+/** The states with their counts; each is a switch. */
+export function States({ filters, counts }) {
+  const chosen = filters.status === "" ? [] : filters.status.split(",");
+  const toggle = (state) => {
+    const now = chosen.includes(state) ? chosen.filter((s) => s !== state) : [...chosen, state];
+    narrow({ ...filters, status: STATES.filter((s) => now.includes(s)).join(",") });
+  };
+  return html`<div id="counts" class="states" role="group" aria-label="States">
+    ${STATES.map(
+      (state) =>
+        html`<button type="button" aria-pressed=${chosen.includes(state)} onClick=${() => toggle(state)}>
+          <${Badge} state=${state} /> <b>${counts?.[state] ?? "…"}</b>
+        </button>`,
+    )}
+  </div>`;
+}
+
+export function Filters({ filters }) {
+  const [types, setTypes] = useState([]);
+  useEffect(() => {
+    loadTypes().then(setTypes);
+  }, []);
+  const known = [...new Set([...types, filters.type].filter((type) => type !== ""))];
+  const set = (name, step) => (value) => narrow({ ...filters, [name]: value }, step);
+  return html`<form class="filters" role="search" aria-label="Filter the list" onSubmit=${(e) => e.preventDefault()}>
+    <${Typed} label="Search" name="q" value=${filters.q} onText=${set("q", false)} placeholder="start of a script’s name or an id" />
+    <label>Type <select name="type" onChange=${(event) => set("type")(event.target.value)}>
+      <option value="" selected=${filters.type === ""}>all</option>
+      ${known.map((type) => html`<option value=${type} selected=${type === filters.type}>${type}</option>`)}
+    </select></label>
+    <${Typed} label="Project" name="project" value=${filters.project} onText=${set("project", false)} placeholder="all" />
+    ${
+      Object.values(filters).some((value) => value !== "") &&
+      html`<button type="button" class="quiet" onClick=${() => narrow({})}>Clear</button>`
+    }
+  </form>`;
+}
+
+/** What the list cannot do without, it does without: a server that is away is told of by the poll. */
+async function loadTypes() {
+  try {
+    return (await get("api/worker/types")).types.map(({ type }) => type);
+  } catch (error) {
+    if (!isExpected(error)) throw error;
+    return [];
+  }
+}
+
+function Typed({ label, name, value, onText, placeholder }) {
+  const waiting = useRef(0);
+  const latest = useRef();
+  latest.current = onText;
+  const input = useRef();
+  useEffect(() => {
+    if (document.activeElement !== input.current) input.current.value = value;
+  }, [value]);
+  const onInput = (event) => {
+    const text = event.target.value.trim();
+    clearTimeout(waiting.current);
+    waiting.current = setTimeout(() => latest.current(text), TYPED);
+  };
+  useEffect(() => () => clearTimeout(waiting.current), []);
+  return html`<label>${label} <input
+    ref=${input} type="search" name=${name} onInput=${onInput} placeholder=${placeholder}
+    autocomplete="off" spellcheck="false"
+  /></label>`;
+}

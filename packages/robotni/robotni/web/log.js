@@ -1,0 +1,139 @@
+// The output on the page: text in chunks, so that the browser lays out what is in sight only and
+// ten mebibytes do not freeze it.
+
+import { Painter, painted } from "./ansi.js";
+
+const CHUNK = 32 * 1024; // characters
+export const KEPT = 32 << 20; // characters; of more, the end is kept
+const MATCHES = 10_000;
+const LINE = 1.5; // em
+
+export class Log {
+  hasCut = false;
+  #pre;
+  #chunks = [];
+  #length = 0;
+  #painter = new Painter();
+
+  constructor(pre) {
+    this.#pre = pre;
+    pre.replaceChildren();
+    CSS.highlights?.clear();
+  }
+
+  append(text, isEnd = false) {
+    for (const run of this.#painter.runs(text, isEnd)) {
+      for (let from = 0; from < run.text.length; ) from += this.#put(run, from);
+    }
+    this.#chunks.at(-1)?.measure();
+    while (this.#length > KEPT && this.#chunks.length > 1) {
+      this.#length -= this.#chunks[0].text.length;
+      this.#chunks.shift().element.remove();
+      this.hasCut = true;
+    }
+  }
+
+  /** Puts as much of a run as the last chunk has room for; how much. Chunks end with a line. */
+  #put({ text, look }, from) {
+    let chunk = this.#chunks.at(-1);
+    if (chunk === undefined || chunk.isFull) {
+      chunk?.measure();
+      chunk = new Chunk();
+      this.#chunks.push(chunk);
+      this.#pre.append(chunk.element);
+    }
+    const room = CHUNK - chunk.text.length;
+    let end = from + room;
+    if (end < text.length) {
+      const line = text.lastIndexOf("\n", end - 1) + 1;
+      if (line > from) end = line;
+      chunk.isFull = true;
+    }
+    const part = text.slice(from, end);
+    chunk.append(part, look);
+    this.#length += part.length;
+    if (chunk.text.length >= CHUNK) chunk.isFull = true;
+    return part.length;
+  }
+
+  get text() {
+    return this.#chunks.map((chunk) => chunk.text).join("");
+  }
+
+  get isEmpty() {
+    return this.#length === 0;
+  }
+
+  /** Where `words` are, in any case: the first 10,000 places. */
+  find(words) {
+    const pattern = new RegExp(words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi");
+    const places = [];
+    if (words === "") return places;
+    for (const chunk of this.#chunks) {
+      for (const { index } of chunk.text.matchAll(pattern)) {
+        places.push({ chunk, start: index, end: index + words.length });
+        if (places.length === MATCHES) return places;
+      }
+    }
+    return places;
+  }
+
+  /** Brings `place` into sight and marks it, and its like nearby. */
+  async show(place, places) {
+    place.chunk.element.scrollIntoView({ block: "nearest" });
+    await new Promise(requestAnimationFrame); // until then what was out of sight has no layout
+    const near = places.filter(({ chunk }) => chunk === place.chunk);
+    if (CSS.highlights) {
+      CSS.highlights.set("found", new Highlight(...near.map(rangeOf)));
+      CSS.highlights.set("current", new Highlight(rangeOf(place)));
+    }
+    const box = rangeOf(place).getBoundingClientRect();
+    const frame = this.#pre.getBoundingClientRect();
+    this.#pre.scrollTop += box.top - frame.top - frame.height / 2;
+  }
+
+  unmark() {
+    CSS.highlights?.clear();
+  }
+}
+
+class Chunk {
+  text = "";
+  isFull = false;
+
+  constructor() {
+    this.element = document.createElement("div");
+    this.element.className = "chunk";
+  }
+
+  append(text, look) {
+    this.text += text;
+    this.element.append(painted({ text, look }));
+  }
+
+  /** Tells the browser how high it will be, nearly, so that the scroll bar is true from the start. */
+  measure() {
+    const lines = this.text.split("\n").length - (this.text.endsWith("\n") ? 1 : 0);
+    this.element.style.containIntrinsicSize = `auto ${lines * LINE}em`;
+  }
+}
+
+function rangeOf({ chunk, start, end }) {
+  const range = new Range();
+  const walker = document.createTreeWalker(chunk.element, NodeFilter.SHOW_TEXT);
+  let at = 0;
+  let isStarted = false;
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (!isStarted && start < at + node.length) {
+      range.setStart(node, start - at);
+      isStarted = true;
+    }
+    if (end <= at + node.length) {
+      range.setEnd(node, end - at);
+      break;
+    }
+    at += node.length;
+  }
+  return range;
+}

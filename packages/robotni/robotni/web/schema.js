@@ -1,0 +1,91 @@
+// JSON Schemas as fields of a form, and what was typed into them as JSON text: no number passes
+// through a double, and what was left empty is left out, so that the server's defaults hold.
+
+import { literal } from "./json.js";
+
+/** Typed text that cannot become what its field wants; found here, before the server is asked. */
+export class Unreadable extends Error {
+  constructor(pointer, detail) {
+    super(detail);
+    this.pointer = pointer;
+  }
+}
+
+/** A field for each property of `schema`, at `base`, a JSON pointer. */
+export function fieldsOf(schema, base = "") {
+  const required = new Set(schema.required ?? []);
+  return Object.entries(schema.properties ?? {}).map(([name, property]) => {
+    const plain = property.anyOf?.find(({ type }) => type !== "null") ?? property;
+    return {
+      name,
+      pointer: `${base}/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`,
+      title: property.title ?? name,
+      description: property.description ?? "",
+      isRequired: required.has(name),
+      initial: initialOf(property.default),
+      kind: kindOf(plain),
+      options: plain.enum,
+      minimum: plain.minimum,
+      maximum: plain.maximum,
+    };
+  });
+}
+
+function kindOf({ type, items, additionalProperties, enum: options }) {
+  if (options) return "choice";
+  if (type === "string") return "text";
+  if (type === "integer" || type === "number") return "number";
+  if (type === "boolean") return "switch";
+  if (type === "array" && (items?.type ?? "string") === "string") return "lines";
+  if (type === "object" && additionalProperties?.type === "string") return "pairs";
+  return "json";
+}
+
+/** Defaults that are plain values are shown; of lists and objects the default is to give none. */
+function initialOf(value) {
+  if (value === undefined || value === null || typeof value === "object") return "";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** The typed `text` of a field as JSON; undefined when it is left out. */
+export function jsonOf(field, text) {
+  const isEmpty = text.trim() === "";
+  if (isEmpty) return undefined;
+  return WAYS[field.kind](text, field);
+}
+
+const WAYS = {
+  text: (text) => JSON.stringify(text.trim()),
+  area: (text) => JSON.stringify(text),
+  number: (text) => literal(text),
+  choice: (text, { options }) => JSON.stringify(options.find((option) => String(option) === text) ?? text),
+  switch: (text) => text,
+  lines: (text) => JSON.stringify(text.split(/\r?\n/).filter((line) => line !== "")),
+  pairs: (text, { pointer }) => object(text.split(/\r?\n/).filter(Boolean).map((line) => pair(line, pointer))),
+  when: (text) => JSON.stringify(Number.isNaN(Date.parse(text)) ? text : new Date(text).toISOString()),
+  json: (text, { pointer }) => {
+    try {
+      JSON.parse(text);
+    } catch (error) {
+      throw new Unreadable(pointer, `this is not JSON: ${error.message}`);
+    }
+    return text.trim();
+  },
+};
+
+function pair(line, pointer) {
+  const at = line.indexOf("=");
+  if (at < 1) throw new Unreadable(pointer, "write each line as NAME=value");
+  return [line.slice(0, at).trim(), JSON.stringify(line.slice(at + 1))];
+}
+
+/** A JSON object of pairs whose values are JSON already. */
+export function object(pairs) {
+  const members = pairs.filter(([, json]) => json !== undefined);
+  return `{${members.map(([name, json]) => `${JSON.stringify(name)}:${json}`).join(",")}}`;
+}
+
+/** [name, JSON] of each of `fields`, as `typed` has it by pointer. */
+export function membersOf(fields, typed) {
+  return fields.map((field) => [field.name, jsonOf(field, typed[field.pointer] ?? "")]);
+}
