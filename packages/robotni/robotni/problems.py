@@ -137,5 +137,7 @@ def _pointer(loc: Sequence[Any]) -> str:
 
 def _sentence(fault: Mapping[str, Any], fields: str) -> str:
     message = fault["msg"].replace("Value error, ", "")
-    message = _SENTENCES.get(fault["type"], f"{message[:1].lower()}{message[1:]}")
+    if not message[:2].isupper():  # a name in capitals stays as it is
+        message = f"{message[:1].lower()}{message[1:]}"
+    message = _SENTENCES.get(fault["type"], message)
     return message.replace("{fields}", fields)[:500]

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import pytest
 
@@ -15,6 +15,9 @@ from robotni.tests.processes import Server, end_all, make_venv
 from robotni.tickets import JobTickets
 from robotni.upkeep import Upkeep
 from robotni.wiring import allow_long_integers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 class Clock:
@@ -100,3 +103,40 @@ def make_server(project: Path) -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def server(make_server: Callable[..., Server]) -> Server:
     return make_server()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Of each module anew: while it is open, nothing else can run an event loop here."""
+    from robotni.tests.browser import launched
+
+    yield from launched()
+
+
+@pytest.fixture(scope="module")
+def site(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests of a module that are content with whatever jobs it has."""
+    project = tmp_path_factory.mktemp("site")
+    make_venv(project / ".venv")
+    (project / "hello.py").write_text('print("hello")\n')
+    server = Server(project, kill_grace=2)
+    yield server.start()
+    server.close()
+
+
+@pytest.fixture
+def visit(browser: "Browser") -> Iterator[Callable[..., Any]]:
+    """Opens tabs; what went wrong in any of them fails the test."""
+    from robotni.tests.browser import Visit
+
+    visits = []
+
+    def make(server: Server, **options: Any) -> Visit:
+        visits.append(Visit(browser, server, **options))
+        return visits[-1]
+
+    yield make
+    for one in visits:
+        one.loses_connection = True  # by closing it
+        one.context.close()
+        assert one.faults == []

@@ -21,7 +21,7 @@ export class Feed {
     this.#pre.className = "output";
     this.#pre.tabIndex = 0;
     this.#pre.role = "region";
-    this.#pre.setAttribute("aria-labelledby", "output-title");
+    this.#pre.ariaLabel = "What the script wrote";
     this.#letGoOnScroll();
   }
 

@@ -17,16 +17,20 @@ export function JobView({ jobId }) {
   const [chosen, setChosen] = useState(null); // an attempt; null: the latest
   const pull = ({ value }) => value && feed.pull(value, chosen ?? value.attempt);
   const found = usePolled(`job ${jobId}`, () => load(jobId), pull);
+  const job = found?.value;
   useEffect(() => {
-    if (found?.value) refresh();
+    if (job) refresh();
   }, [chosen]);
   return html`
     <p class="back"><a href="#/">← All jobs</a></p>
+    <div class="bar head">
+      <h1 class="name" tabindex="-1">${job ? nameOf(job) : "Job"}</h1>
+      ${job && html`<${Buttons} job=${job} />`}
+    </div>
     ${
-      found?.value
-        ? html`<${Job} job=${found.value} json=${found.text} feed=${feed} chosen=${chosen} choose=${setChosen} />`
-        : html`<h1 tabindex="-1">Job</h1>
-          <p id="job-missing">${found?.missing ?? "Loading…"}</p>`
+      job
+        ? html`<${Job} job=${job} json=${found.text} feed=${feed} chosen=${chosen} choose=${setChosen} />`
+        : html`<p id="job-missing">${found?.missing ?? "Loading…"}</p>`
     }
   `;
 }
@@ -47,10 +51,6 @@ function Job({ job, json, feed, chosen, choose }) {
     document.title = `${job.status} · ${visible(name)} · robotni`;
   }, [job.status, name]);
   return html`
-    <div class="bar head">
-      <h1 class="name" tabindex="-1">${name}</h1>
-      <${Buttons} job=${job} />
-    </div>
     <p id="job-state" role="status"><${Badge} state=${job.status} /> <${Sentence} job=${job} /></p>
     ${job.error && html`<p id="job-error" class="error-box"><b>${job.error.code}</b> ${job.error.message}</p>`}
     ${job.progress && html`<p id="job-progress"><${Progress} progress=${job.progress} /></p>`}
@@ -102,7 +102,7 @@ function Result({ json }) {
       <h2 id="result-title">Result</h2>
       <${CopyButton} text=${() => text} what="The result" label="Copy result" />
     </div>
-    <pre id="result" tabindex="0" role="region" aria-labelledby="result-title">${text}</pre>
+    <pre id="result" tabindex="0" role="region" aria-label="What the script handed over">${text}</pre>
   </section>`;
 }
 

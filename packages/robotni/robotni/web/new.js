@@ -13,8 +13,19 @@ import { Unreadable, fieldsOf, membersOf, object } from "./schema.js";
 const SCRIPT = "python-script";
 const OF_SCRIPTS = ["script", "module", "venv", "args", "params", "stdin"];
 const FIRST = ["script", "module", "venv", "args", "params"];
-const KINDS = { stdin: "area", runAt: "when" }; // what a schema cannot say
-const INITIAL = { venv: ".venv", project: "", retries: "", retryDelay: "" };
+// What a schema cannot say, or says for programs.
+const SAID = {
+  venv: { title: "Virtual environment", initial: ".venv" },
+  args: { title: "Arguments" },
+  params: { title: "Parameters" },
+  env: { title: "Environment" },
+  cwd: { title: "Working folder" },
+  stdin: { title: "Standard input", kind: "area" },
+  runAt: { kind: "when", description: "when it is due, in your time zone" },
+  project: { initial: "" },
+  retries: { initial: "" },
+  retryDelay: { initial: "" },
+};
 
 export function NewJobView({ type }) {
   const [known, setKnown] = useState(null);
@@ -55,11 +66,7 @@ function groupsOf(type, request) {
   const isScript = type.type === SCRIPT;
   const all = fieldsOf(request)
     .filter(({ name }) => name !== "type" && (isScript || !OF_SCRIPTS.includes(name)))
-    .map((field) => ({
-      ...field,
-      kind: KINDS[field.name] ?? field.kind,
-      initial: INITIAL[field.name] ?? field.initial,
-    }));
+    .map((field) => ({ ...field, ...SAID[field.name] }));
   return {
     params: isScript ? [] : fieldsOf(type.schema, "/params"),
     first: all.filter(({ name }) => FIRST.includes(name)),

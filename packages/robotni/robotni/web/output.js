@@ -65,7 +65,7 @@ function Search({ feed }) {
     step(event.shiftKey ? 1 : -1);
   };
   const count = words === "" ? "" : `${found.at + 1} of ${found.places.length}`;
-  return html`<div class="search" role="search" aria-label="Search the output">
+  return html`<div class="search">
     <input type="search" aria-label="Search the output" placeholder="search" value=${words} onInput=${onInput} onKeyDown=${onKeyDown} autocomplete="off" spellcheck="false" />
     <span class="note" role="status">${count}</span>
     <button type="button" class="quiet" aria-label="Match before" disabled=${found.at < 0} onClick=${() => step(-1)}>↑</button>

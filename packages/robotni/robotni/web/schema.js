@@ -19,7 +19,7 @@ export function fieldsOf(schema, base = "") {
     return {
       name,
       pointer: `${base}/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`,
-      title: property.title ?? name,
+      title: titleOf(name, property.title),
       description: property.description ?? "",
       isRequired: required.has(name),
       initial: initialOf(property.default),
@@ -29,6 +29,13 @@ export function fieldsOf(schema, base = "") {
       maximum: plain.maximum,
     };
   });
+}
+
+/** The schema's own, unless that is only the name run together. */
+function titleOf(name, title = name) {
+  if (title.toLowerCase() !== name.toLowerCase()) return title;
+  const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  return words.length > 1 ? words[0].toUpperCase() + words.slice(1) : words;
 }
 
 function kindOf({ type, items, additionalProperties, enum: options }) {
