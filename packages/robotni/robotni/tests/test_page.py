@@ -228,7 +228,7 @@ def test_axe_finds_nothing_on_any_view(
     found["dialog"] = faults_of(tab)
     tab.press("Leave them")
     site.client.cancel(running)
-    assert found == dict.fromkeys(found, [])
+    assert found == {view: [] for view in found}
 
 
 def faults_of(tab: Visit) -> List[Any]:

@@ -50,7 +50,8 @@ for n in range(300, 600): print(f"line {n}")
 """
 FLOOD = """
 import sys
-line = "\\x1b[32m%08d\\x1b[0m the quick brown fox jumps over the lazy dog, a line of a hundred bytes"
+line = "\\x1b[32m%08d\\x1b[0m the quick brown fox jumps over the lazy dog,"
+line += " a line of a hundred bytes"
 for n in range(117_000): print(line % n)
 """
 
