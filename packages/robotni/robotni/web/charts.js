@@ -149,7 +149,7 @@ const spanOf = ({ data: [times] }) => times[1] - times[0];
 
 function summaryOfEnded(buckets) {
   const total = (state) => buckets.reduce((sum, bucket) => sum + bucket[state], 0);
-  return ENDINGS.map((state) => `${total(state)} ${state}`).join(", ");
+  return ENDINGS.map((state) => `${total(state).toLocaleString()} ${state}`).join(", ");
 }
 
 function summaryOfDurations(buckets) {

@@ -18,7 +18,7 @@ export function States({ filters, counts }) {
     ${STATES.map(
       (state) =>
         html`<button type="button" aria-pressed=${chosen.includes(state)} onClick=${() => toggle(state)}>
-          <${Badge} state=${state} /> <b>${counts?.[state] ?? "…"}</b>
+          <${Badge} state=${state} /> <b>${counts?.[state].toLocaleString() ?? "…"}</b>
         </button>`,
     )}
   </div>`;
