@@ -35,15 +35,19 @@ def test_a_hidden_page_does_not_poll_and_looks_at_once_when_shown(
     expect(tab.page.locator("#no-jobs")).to_be_visible()
     tab.page.evaluate(HIDE, True)
     before = len(tab.requests)
-    job_id = server.submit("print('hello')")
-    server.wait_for(job_id)
+    tab.page.clock.fast_forward(600_000)
+    assert len(tab.requests) == before
+    tab.press("Add 5 + 3")  # by a script, say: looked at once, and not again
+    expect(tab.rows).to_have_count(1)
+    before = len(tab.requests)
+    server.wait_for(server.submit("print('hello')"))
     tab.page.clock.fast_forward(600_000)
     assert len(tab.requests) == before
     tab.page.evaluate(HIDE, False)
-    expect(tab.rows).to_have_count(1)
+    expect(tab.rows).to_have_count(2)
     server.submit("print('hello')")
     tab.poll()
-    expect(tab.rows).to_have_count(2)
+    expect(tab.rows).to_have_count(3)
 
 
 def test_a_lost_server_is_said_and_a_restart_is_survived(
