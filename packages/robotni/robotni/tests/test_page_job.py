@@ -50,10 +50,9 @@ while not pathlib.Path("more").exists(): time.sleep(0.01)
 for n in range(300, 600): print(f"line {n}")
 """
 FLOOD = """
-import sys
 line = "\\x1b[32m%08d\\x1b[0m the quick brown fox jumps over the lazy dog,"
 line += " a line of a hundred bytes"
-for n in range(117_000): print(line % n)
+print("\\n".join(line % n for n in range(117_000)))
 """
 
 
