@@ -91,6 +91,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/worker/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What ended in the last hour or day, for charts */
+        get: operations["getStats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/worker/types": {
         parameters: {
             query?: never;
@@ -244,6 +261,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Figures as Prometheus reads them */
+        get: operations["getMetrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -286,6 +320,46 @@ export interface components {
             /** Signal */
             signal: string | null;
             error: components["schemas"]["JobError"] | null;
+        };
+        /**
+         * Bucket
+         * @description What ended within a span that begins at `start`; seconds are of completed and failed runs.
+         */
+        Bucket: {
+            /**
+             * Start
+             * Format: date-time
+             */
+            start: string;
+            /** Completed */
+            completed: number;
+            /** Failed */
+            failed: number;
+            /** Cancelled */
+            cancelled: number;
+            /** P50Seconds */
+            p50Seconds: number | null;
+            /** P95Seconds */
+            p95Seconds: number | null;
+        };
+        /**
+         * BucketList
+         * @example {
+         *       "buckets": [
+         *         {
+         *           "start": "2026-11-22T12:00:00.000Z",
+         *           "completed": 3,
+         *           "failed": 1,
+         *           "cancelled": 0,
+         *           "p50Seconds": 0.4,
+         *           "p95Seconds": 2.5
+         *         }
+         *       ]
+         *     }
+         */
+        BucketList: {
+            /** Buckets */
+            buckets: components["schemas"]["Bucket"][];
         };
         /**
          * FakeJobRequest
@@ -1533,6 +1607,56 @@ export interface operations {
             };
         };
     };
+    getStats: {
+        parameters: {
+            query?: {
+                /** @description 60 minutes, or 48 half hours */
+                window?: "1h" | "24h";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketList"];
+                };
+            };
+            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This Host or Origin is not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is wrong; errors points at each fault */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listTypes: {
         parameters: {
             query?: never;
@@ -2052,6 +2176,54 @@ export interface operations {
             };
             /** @description The disk is full */
             507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getMetrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example robotni_workers_max 4.0 */
+                    "text/plain": unknown;
+                };
+            };
+            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This Host or Origin is not allowed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is wrong; errors points at each fault */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -23,9 +23,9 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from robotni.tests.browser import ARGS
 from robotni.tests.calls import HELLO, problem
 from robotni.tests.processes import Server, end_all, eventually, free_port, make_venv, processes_of
-from robotni.tests.test_page import ARGS
 
 ROOT = Path(__file__).parents[4]
 DEPLOY = ROOT / "deploy"
@@ -350,9 +350,9 @@ def test_a_browser_runs_a_script_on_the_page_behind_nginx(front: Front) -> None:
         page.goto(f"https://public.example:{front.port}/robotni")
         page.get_by_label("Token", exact=True).fill(TOKEN)
         page.get_by_role("button", name="Use token").click()
+        page.get_by_role("link", name="New job").first.click()
         page.get_by_label("Script", exact=True).fill("hello.py")
-        page.get_by_role("button", name="Run script").click()
-        page.get_by_role("link", name="Show it").click()
+        page.get_by_role("button", name="Run", exact=True).click()
         expect(page.locator("#output")).to_contain_text("hello", timeout=20_000)
         assert page.url.startswith(f"https://public.example:{front.port}/robotni/webdemo#/jobs/")
         browser.close()
