@@ -10,7 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 from peewee import DatabaseError, OperationalError, SqliteDatabase
 
@@ -90,10 +90,20 @@ class Database:
                 with self._db.atomic("IMMEDIATE"):
                     yield
             except OperationalError as error:
-                if "disk is full" in str(error) or "disk I/O error" in str(error):
+                if _is_full(error):
                     raise StorageFull(
                         f"the disk with {self._path} is full; make room and try again"
                     ) from None
                 raise
             finally:
                 release_lock(turn)
+
+
+def _is_full(error: Optional[BaseException]) -> bool:
+    """Whether there was no room. After a COMMIT that failed for it the complaint about the
+    ROLLBACK, which SQLite has done by itself, hides the reason in its context."""
+    while error is not None:
+        if "disk is full" in str(error) or "disk I/O error" in str(error):
+            return True
+        error = error.__context__
+    return False

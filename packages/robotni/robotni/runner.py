@@ -188,7 +188,11 @@ class Runner:
     def release(self, job: Job, why: str) -> None:
         if job.cancel_requested_at is not None:
             self.settle(job, ExitFacts(stopped_by="cancel"))
-        elif self._store.release(job, self._clock()):
+        else:
+            self._when_there_is_room(lambda: self._release_once(job, why))
+
+    def _release_once(self, job: Job, why: str) -> None:
+        if self._store.release(job, self._clock()):
             events.released(job, why)
             ring(self._datadir.bell)
 
@@ -242,9 +246,12 @@ class Runner:
     def settle(self, job: Job, facts: ExitFacts, **columns: Any) -> None:
         """Writes how a run ended, fenced by the run; waits for room on a full disk."""
         files = self._script_files(job)
+        self._when_there_is_room(lambda: self._settle_once(job, facts, {**files, **columns}))
+
+    def _when_there_is_room(self, write: Callable[[], None]) -> None:
         while True:
             try:
-                self._settle_once(job, facts, {**files, **columns})
+                write()
                 return
             except StorageFull:
                 if self.leave.wait(PAUSE):
