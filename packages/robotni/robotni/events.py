@@ -59,6 +59,10 @@ def cleaned(jobs: int, day: str) -> None:
     _say(logging.INFO, "cleaned", jobs=jobs, day=day)
 
 
+def dropped() -> None:
+    log.warning("dropped a row of Huey's table that is no ticket")
+
+
 def failed(what: str, job_id: str) -> None:
     """Something that must never happen; with the traceback of the exception at hand."""
     _say(logging.ERROR, f"failed {what}", traceback=True, job=job_id)

@@ -252,6 +252,11 @@ class Store:
         """Writes a ticket for each pending job that has none; how many."""
         return self._tickets.mend()
 
+    def faults(self) -> List[str]:
+        """What SQLite finds wrong with the file; reads all of it."""
+        rows = self._db.sql("PRAGMA integrity_check").fetchall()
+        return [text for (text,) in rows if text != "ok"]
+
     # clean
 
     def is_clean(self, day: str) -> bool:

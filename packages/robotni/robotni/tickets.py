@@ -17,6 +17,7 @@ from huey.serializer import Serializer
 from huey.signals import SIGNAL_EXPIRED
 from huey.storage import SqliteStorage
 
+from robotni import events
 from robotni.consumer import Consumer
 from robotni.database import BUSY_TIMEOUT
 from robotni.datadir import DataDir, hold_bell, ring
@@ -27,6 +28,7 @@ from robotni.tickettable import QUEUE, Tickets
 from robotni.upkeep import Upkeep
 
 RUN_JOB = "robotni.tickets.run_job"
+CLEAN = "robotni.tickets.clean"
 EXPIRES = 3600
 _TIMES = ("eta", "expires_resolved")
 
@@ -72,13 +74,20 @@ class JobTickets(Tickets):
         )
 
     def decode(self, data: bytes) -> Optional[str]:
-        try:
-            message = self._serializer.deserialize(data)
-        except ValueError:
-            return None
-        if message.name != RUN_JOB or not message.args:
-            return None
-        return str(message.args[0])
+        message = _read(self._serializer, data)
+        return None if message is None or message.name != RUN_JOB else str(message.args[0])
+
+
+def _read(serializer: JsonSerializer, data: bytes) -> Optional[Message]:
+    """The message in a row of Huey's table; None when neither Huey nor robotni wrote it so."""
+    try:
+        message = serializer.deserialize(data)
+    except (ValueError, TypeError, RecursionError):  # no JSON, no message, or nested without end
+        return None
+    if message.name == CLEAN:
+        return message
+    right = message.name == RUN_JOB and isinstance(message.args, list) and message.args
+    return message if right and isinstance(message.args[0], str) else None
 
 
 class BellStorage(SqliteStorage):
@@ -90,6 +99,7 @@ class BellStorage(SqliteStorage):
         self._store = store
         self._datadir = datadir
         self._leave = runner.leave
+        self._serializer = JsonSerializer()
         self.bell: Optional[int] = None
         super().__init__(name, filename=str(datadir.database), fsync=True, timeout=BUSY_TIMEOUT)
 
@@ -109,6 +119,9 @@ class BellStorage(SqliteStorage):
         ticket = self._store.take_ticket()
         if ticket is None and not self._leave.is_set():
             self._wait()
+        if ticket is not None and _read(self._serializer, ticket) is None:
+            events.dropped()
+            return None
         return ticket
 
     def _wait(self) -> None:

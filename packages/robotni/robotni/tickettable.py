@@ -7,7 +7,7 @@ Huey's side (`tickets.py`) says that.
 
 import threading
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from robotni.database import Database
 from robotni.job import PENDING
@@ -53,7 +53,7 @@ class TicketTable:
             ).fetchone()
             if row is None:
                 return None
-            ticket, data = row[0], bytes(row[1])
+            ticket, data = row[0], _bytes(row[1])
             job_id = self._tickets.decode(data)
             if job_id is not None:
                 self._handed[ticket] = job_id
@@ -92,8 +92,13 @@ class TicketTable:
 
     def _missing(self) -> List[str]:
         rows = self._db.sql("SELECT data FROM task WHERE queue = ?", (QUEUE,))
-        ticketed = {self._tickets.decode(bytes(data)) for (data,) in rows.fetchall()}
+        ticketed = {self._tickets.decode(_bytes(data)) for (data,) in rows.fetchall()}
         pending = self._db.sql(
             "SELECT job_id FROM job WHERE status = ? ORDER BY job_id", (PENDING,)
         )
         return [job_id for (job_id,) in pending.fetchall() if job_id not in ticketed]
+
+
+def _bytes(data: Any) -> bytes:
+    """What lies in Huey's column, which SQLite does not keep anybody from filling otherwise."""
+    return data if isinstance(data, bytes) else str(data).encode("utf-8", "replace")

@@ -1,0 +1,159 @@
+"""The closed door from within: rows that nobody should have written, secrets, swaps, connections.
+
+Who is refused at the door, request by request, is in `test_guard.py`.
+"""
+
+import inspect
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Iterator, List
+
+import pytest
+
+from robotni import guard
+from robotni.errors import InvalidRequest
+from robotni.preflight import Preflight
+from robotni.request import JobRequest
+from robotni.tests.calls import HELLO, serving
+from robotni.tests.conftest import House
+from robotni.tests.processes import PROGRAM, Server, eventually, free_port
+
+TOKEN = "a-token-that-nobody-may-see"
+SECRET = "v4lue-that-nobody-may-see"
+SURPLUS = 2000 if sys.version_info < (3, 9) else 10_000
+
+
+class Bomb:
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (self.target,))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("door"), token=TOKEN)
+
+
+def test_a_pickle_bomb_random_bytes_and_surplus_tickets_run_nothing_and_stop_nothing(
+    server: Server,
+) -> None:
+    done = server.submit("print('once')")
+    server.wait_for(done)
+    house = House(server.project, data_dir=server.data)
+    bomb = pickle.dumps(Bomb(str(server.project / "went-off")))
+    rows: List[Any] = [bomb, *(os.urandom(100) for _ in range(100))]
+    rows += [house.store._tickets.encode(done) for _ in range(SURPLUS)]
+    with house.store._db.write():
+        for row in rows:
+            house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (row,))
+    started = time.monotonic()
+    after = server.submit("print('after')")
+    assert server.wait_for(after, within=180)["output"] == "after\n"
+    print(f"{len(rows)} rows that are of no use took {time.monotonic() - started:.1f} s")
+    job = server.client.get(done)
+    assert (job["attempt"], job["output"]) == (1, "once\n")
+    assert not (server.project / "went-off").exists()
+    assert server.worker_log().count("worker started") == 1
+    assert "Traceback" not in server.worker_log() + server.log()
+    house.store.close()
+
+
+def test_values_and_token_are_in_no_answer_and_no_log(server: Server) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    job_id = server.submit("import time; time.sleep(0.5); exit(3)", env={"API_KEY": SECRET})
+    bad = server.http.post(
+        "/api/worker/jobs", json={**HELLO, "env": {"LD_PRELOAD": SECRET}}, headers=bearer
+    )
+    assert bad.status_code == 422
+    seen = [bad.text]
+    paths = server.http.get("/openapi.json").json()["paths"]
+    for _ in range(2):  # while it runs, and when it has ended
+        for path, verbs in paths.items():
+            if "get" in verbs:
+                filled = re.sub(r"\{\w+\}", job_id, path)
+                answer = server.http.get(filled, headers=bearer)
+                seen.append(answer.text + repr(answer.headers))
+        server.wait_for(job_id)
+    assert sum(job_id in text for text in seen) > 4
+    seen += [server.log(), server.worker_log()]
+    assert [text for text in seen if SECRET in text or TOKEN in text] == []
+
+
+def test_the_token_is_compared_in_constant_time() -> None:
+    source = inspect.getsource(guard.Guard._check_token)
+    assert "hmac.compare_digest(" in source
+    assert not re.search(r"(==|!=| in )\s*token\b|\btoken\s*(==|!=)", source)
+
+
+@pytest.mark.parametrize("swapped", ["the script", "its folder"])
+def test_of_1000_scripts_swapped_for_a_link_before_the_launch_none_runs(
+    house: House, tmp_path_factory: pytest.TempPathFactory, swapped: str
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "script.py").write_text(f"open({str(outside / 'ran')!r}, 'w')")
+    folder = house.project / "folder"
+    preflight = Preflight(house.project, [house.project])
+    for _ in range(500):
+        folder.mkdir()
+        (folder / "script.py").write_text("pass")
+        place = preflight.resolve("folder/script.py", None, ".venv", None)
+        preflight.check(place)  # at the POST
+        if swapped == "the script":
+            (folder / "script.py").unlink()
+            (folder / "script.py").symlink_to(outside / "script.py")
+        else:
+            shutil.rmtree(folder)
+            folder.symlink_to(outside)
+        with pytest.raises(InvalidRequest):
+            preflight.check(place)  # at the launch
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "script.py").write_text("pass")
+    request = JobRequest(script="folder/script.py", venv=".venv")
+    jobs = [house.engine.submit(request).job for _ in range(20)]
+    shutil.rmtree(folder)
+    folder.symlink_to(outside)
+    for job in jobs:
+        house.runner.run(job.job_id)
+    codes = {house.engine.get(job.job_id).error.code for job in jobs}  # type: ignore[union-attr]
+    assert codes == {"spawn_failed"}
+    assert not (outside / "ran").exists()
+
+
+def test_no_connection_leaves_the_machine(project: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("to see every connection takes strace (apt install strace)")
+    server = Server(project, port=free_port())
+    calls = project / "calls"
+    command = ["strace", "-f", "-qq", "-o", str(calls), "-e", "trace=connect,sendto,sendmsg"]
+    with open(project / "server.log", "ab") as log:
+        tracer = subprocess.Popen(
+            [*command, sys.executable, PROGRAM, "serve"],
+            cwd=project,
+            env=server.environ,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        eventually(server.answers, 60)
+        job_id = server.submit("print('hello')")
+        assert server.wait_for(job_id, within=60)["output"] == "hello\n"
+        for path in ("/webdemo", "/docs", "/openapi.json", "/readyz", "/api/worker/status"):
+            assert server.http.get(path).status_code == 200
+    finally:
+        server.close()
+        tracer.wait()
+    text = calls.read_text()
+    assert "sendto(" in text or "sendmsg(" in text  # it was looking
+    addresses = re.findall(r"inet_addr\(\"([^\"]+)\"\)|inet_pton\(AF_INET6, \"([^\"]+)\"", text)
+    foreign = [a or b for a, b in addresses if not (a or b).startswith(("127.", "::1"))]
+    assert foreign == []
