@@ -187,6 +187,28 @@ def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> N
     sys.exit(run_demo(script, venv, list(args)))
 
 
+@main.command()
+@click.option("--chaos", "seconds", type=float, default=20.0, show_default=True, help="Seconds.")
+@click.option("--kills", type=int, default=1 << 30, help="Stop after so many.")
+@click.option("--seed", type=int, help="Repeat the choices of an earlier run.")
+@click.option("--only", multiple=True, help="Kill only: web worker shim script all point.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def selftest(
+    seconds: float, kills: int, seed: Optional[int], only: Tuple[str, ...], as_json: bool
+) -> None:
+    """Kill a server of its own at random, restart it, and count what was lost: nothing.
+
+    Example: robotni selftest --chaos 60
+    """
+    from robotni.selftest import run_selftest
+    from robotni.storm import KINDS
+
+    unknown = [kind for kind in only if kind not in KINDS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+    sys.exit(run_selftest(seconds, kills, seed, only or KINDS, os.environ, as_json))
+
+
 def _given(values: Dict[str, Any]) -> Dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 

@@ -45,6 +45,7 @@ class Launcher:
     def __init__(self, jobs: Path, slot: Slot, leave: Leave) -> None:
         self.jobs, self.slot, self.leave = jobs, slot, leave
         self.rundir: RunDir = self._next()
+        self.python = os.path.realpath("/proc/self/exe")
 
     def _next(self) -> RunDir:
         return RunDir(self.jobs, new_job_id(time.time()), 1)
@@ -56,7 +57,7 @@ class Launcher:
         order: Dict[str, Any] = {
             "folder": str(self.rundir.path),
             "jobs": str(self.jobs),
-            "argv": [os.path.realpath("/proc/self/exe"), "-S", str(path)],
+            "argv": [self.python, "-S", str(path)],
             "cwd": str(self.rundir.path),
             "env": {"PYTHONUNBUFFERED": "1", "FOLDER": str(self.rundir.path)},
             "stdin": None,

@@ -1,0 +1,70 @@
+"""Around the idle exit: no job is stranded, and of many workers one lives."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, List
+
+from robotni.tests.conftest import House
+from robotni.tests.processes import Server, clean_environ, eventually
+
+# A worker around which a job is stored when its threads have ended and before it is gone; as
+# from a web process that saw the bell still held.
+LEAVING = """
+import sys
+from robotni.request import JobRequest
+from robotni.engine import Engine
+from robotni.wiring import build_huey
+
+huey = build_huey()
+consumer = huey.create_consumer()
+let_go = consumer._let_go
+
+def store_and_let_go():
+    if not sum(huey.store.counts().values()):
+        engine = Engine(huey.settings, huey.store, huey.datadir.jobs, lambda: None)
+        engine.submit(JobRequest(script="hello.py", venv=".venv"))
+    let_go()
+
+consumer._let_go = store_and_let_go
+consumer.run()
+"""
+
+
+def test_a_job_that_came_as_the_worker_left_is_run(project: Path) -> None:
+    (project / "leaving.py").write_text(LEAVING)
+    house = House(project)
+    subprocess.run(
+        [sys.executable, "leaving.py"],
+        cwd=project,
+        env=clean_environ(idle_exit="0.1"),
+        timeout=30,
+        check=True,
+    )
+    assert house.store.counts()["completed"] == 1
+    house.close()
+
+
+def test_of_400_submits_around_the_idle_exit_none_is_stranded(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(idle_exit=0.15, workers=4)
+    (server.project / "quick.py").write_text("")
+    request = {"script": "quick.py", "venv": ".venv"}
+    for number in range(25):
+        jobs: List[str] = [str(server.client.submit(request)["jobId"]) for _ in range(16)]
+        for job_id in reversed(jobs):
+            assert server.wait_for(job_id)["status"] == "completed"
+        time.sleep(0.1 + 0.01 * (number % 20))  # the worker is about to leave, leaves, has left
+    assert server.worker_log().count("idle, gone") >= 3
+
+
+def test_of_20_workers_started_at_once_one_lives(server: Server) -> None:
+    for _ in range(2):
+        server.wait_for(server.submit("pass"))
+        crowd = [server.start_worker("--on-demand") for _ in range(20)]
+        for worker in crowd:
+            worker.wait(60)
+        assert len(eventually(server.workers)) == 1
+    assert server.wait_for(server.submit("pass"))["status"] == "completed"

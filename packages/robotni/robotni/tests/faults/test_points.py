@@ -1,0 +1,90 @@
+"""Killed at a named point: as a process is about to make its n-th call of a kind, by strace."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from robotni.request import JobRequest
+from robotni.store import Store
+from robotni.tests.conftest import House
+from robotni.tests.processes import eventually, processes_of
+from robotni.tickets import JobTickets
+
+SYNCS = "fsync,fdatasync"
+SUBMITTER = """
+import sys
+from pathlib import Path
+from robotni.tests.conftest import House
+from robotni.request import JobRequest
+
+house = House(Path(sys.argv[1]))
+for _ in range(3):
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    print(job.job_id, flush=True)
+"""
+
+
+def killing(strace: str, calls: str, number: int) -> List[str]:
+    """The start of a command line: what follows is killed at its `number`th of `calls`."""
+    inject = f"inject={calls}:signal=KILL:when={number}"
+    return [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject]
+
+
+def test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither(
+    strace: str, project: Path
+) -> None:
+    House(project).close()
+    (project / "submitter.py").write_text(SUBMITTER)
+    printed: List[str] = []
+    killed = 0
+    for number in range(3, 8):  # the first ones are those of the opening
+        command = [*killing(strace, SYNCS, number), sys.executable, "submitter.py", str(project)]
+        run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        killed += run.returncode < 0
+        printed += run.stdout.split()
+        store = Store(project / ".robotni" / "robotni.db", JobTickets())
+        assert [job_id for job_id in printed if store.get(job_id) is None] == []
+        assert store.mend_tickets() == 0, f"a job has no ticket after a kill at sync {number}"
+        assert store.faults() == []
+        store.close()
+    assert killed >= 3
+    assert printed
+
+
+POINTS = [("fsync", n) for n in range(1, 7)]
+POINTS += [("fork,vfork,clone,clone3", 1), ("rename", 1), ("waitpid,wait4", 1), ("sendto", 1)]
+
+
+@pytest.mark.parametrize(("calls", "number"), POINTS)
+def test_a_shim_killed_at_any_point_starts_nothing_twice_and_forgets_no_end(
+    house: House, strace: str, monkeypatch: pytest.MonkeyPatch, calls: str, number: int
+) -> None:
+    python = house.project / "python"
+    command = " ".join([*killing(strace, calls, number), sys.executable])
+    python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    python.chmod(0o700)
+    lines = house.project / "lines"
+    script = f"open({str(lines)!r}, 'a').write('S\\n')"
+    job = house.engine.submit(JobRequest(script=house.script(script), venv=".venv")).job
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        house.runner.run(job.job_id)
+    after = house.engine.get(job.job_id)
+    begun = len(lines.read_text().splitlines()) if lines.exists() else 0
+    started = (house.datadir.jobs / job.job_id / "1" / "started").exists()
+    ended = (house.datadir.jobs / job.job_id / "1" / "exit.json").exists()
+    code = after.error.code if after.error else None
+    if ended:
+        assert (after.status, begun) == ("completed", 1)
+    elif started:
+        assert (after.status, code) == ("failed", "lost")
+        assert begun <= 1
+    else:
+        assert (after.status, after.attempt, begun) == ("pending", 0, 0)
+        house.runner.slots.close()
+        house.runner.run(job.job_id)  # with a shim that nobody kills
+        assert house.engine.get(job.job_id).status == "completed"
+    eventually(lambda: not processes_of(house.datadir.jobs / job.job_id), 5)
