@@ -1,0 +1,184 @@
+"""Deliberate bugs, one at a time in a copy of the package, each of which a named test must catch.
+
+A mutant is a replacement of a text that occurs once; one whose text is gone is an error. All named
+tests pass on a copy without a mutant, so it is the mutant that they catch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2]
+
+
+class Mutant(NamedTuple):
+    module: str
+    old: str
+    new: str
+    caught_by: str
+
+
+MUTANTS: Dict[str, Mutant] = {
+    "no sweep": Mutant(
+        "upkeep.py",
+        "sum(self._sweep_job(job) for job in self._store.running())",
+        "0",
+        "test_runner.py::test_a_claimed_run_without_a_trace_goes_back_to_pending",
+    ),
+    "nobody rings for what waits": Mutant(
+        "upkeep.py",
+        "        self.wake()\n",
+        "",
+        "test_recovery.py::test_a_job_of_which_nobody_rang_is_started_all_the_same",
+    ),
+    "always tried again": Mutant(
+        "job.py",
+        "    if job.attempt >= job.max_attempts:\n",
+        "    if False:\n",
+        "test_job.py::test_how_a_run_ends_says_how_the_job_goes_on",
+    ),
+    "two transactions instead of one": Mutant(
+        "store.py",
+        "            self._db.sql(INSERT, cells_of(job))\n",
+        "            self._db.sql(INSERT, cells_of(job))\n        with self._db.write():\n",
+        "faults/test_points.py::test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither",
+    ),
+    "not synced at each commit": Mutant(
+        "database.py",
+        '"synchronous": "full"',
+        '"synchronous": "normal"',
+        "test_engine.py::test_sqlite_keeps_its_promise_of_durability",
+    ),
+    "the shim ignores its lock": Mutant(
+        "shim.py",
+        "        order, lock = message\n",
+        "        order, lock = message\n        os.close(lock)\n"
+        "        lock = os.open(os.devnull, os.O_RDONLY)\n",
+        "test_shim.py::test_a_run_goes_on_when_the_worker_is_gone",
+    ),
+    "no evidence before the start": Mutant(
+        "shim.py",
+        '        write_synced(self.path("started"), json.dumps(evidence).encode())\n',
+        "",
+        "test_shim.py::test_output_exit_code_and_evidence_of_a_run",
+    ),
+    "the exit file is ignored": Mutant(
+        "runner.py",
+        "        ended = rundir.exit()\n",
+        "        ended = None\n",
+        "test_runner.py::test_evidence_of_an_end_is_never_called_lost",
+    ),
+    "a finish is not fenced": Mutant(
+        "store.py",
+        "        if run is not None:\n            guards",
+        "        if False:\n            guards",
+        "test_job.py::test_a_verb_of_an_earlier_run_changes_nothing",
+    ),
+    "a terminal row may change": Mutant(
+        "schema.py",
+        "WHEN OLD.status IN ({_TERMINAL})",
+        "WHEN 0",
+        "test_job.py::test_a_terminal_row_does_not_change_by_raw_sql_either",
+    ),
+    "idle exit without the second look": Mutant(
+        "consumer.py",
+        "if idle and self.huey.store.counts()[PENDING]:",
+        "if False:",
+        "faults/test_idle.py::test_a_job_that_came_as_the_worker_left_is_run",
+    ),
+    "adopted runs do not count": Mutant(
+        "upkeep.py",
+        "            return self._orphans.popleft()\n",
+        "            return None\n",
+        "test_recovery.py::test_never_more_scripts_than_workers_those_taken_up_again_included",
+    ),
+    "no subreaper": Mutant(
+        "shim.py",
+        "    become_subreaper()\n    wake",
+        "    wake",
+        "test_shim.py::test_nothing_is_left_of_a_finished_run[normal end-a double fork]",
+    ),
+    "no mark": Mutant(
+        "shim.py",
+        '"mark": mark()',
+        '"mark": None',
+        "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
+    ),
+    "one look for the mark": Mutant(
+        "slots.py",
+        "        yield from range(youngest + 2, max(1, youngest - YOUNG), -1)\n",
+        "",
+        "test_shim.py::test_the_mark_finds_a_tree_that_forks_anew_every_2_ms",
+    ),
+    "a full disk fails what could not begin": Mutant(
+        "runner.py",
+        "self._when_there_is_room(lambda: self._release_once(job, why))",
+        "self._release_once(job, why)",
+        "faults/test_full_disk.py::"
+        "test_a_run_that_cannot_begin_for_want_of_room_begins_when_there_is",
+    ),
+    "the script is not checked again": Mutant(
+        "runner.py",
+        "            self._preflight.check(Place(job.script, job.module, job.venv, job.cwd))\n",
+        "            pass\n",
+        "test_runner.py::test_a_script_swapped_for_a_link_after_the_post_is_not_run",
+    ),
+    "the clean-up asks for no day": Mutant(
+        "upkeep.py",
+        "if self._store.is_clean(day) or not self._store.claim_day(day):",
+        "if False:",
+        "test_engine.py::test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back",
+    ),
+}
+
+
+def copy_of_the_package(folder: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
+    return Path(shutil.copytree(PACKAGE, folder / "robotni", ignore=ignored))
+
+
+def run_tests(package: Path, tests: List[str]) -> "subprocess.CompletedProcess[str]":
+    """Runs tests of a copied package, on that copy."""
+    environ = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    options = ["-q", "-x", "-p", "no:cacheprovider", "--rootdir", str(package)]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *(f"robotni/tests/{test}" for test in tests)],
+        cwd=package.parent,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(autouse=True)
+def heavy() -> None:
+    if sys.version_info < (3, 9):
+        pytest.skip("a mutant is the same on every Python; the default one looks for them")
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name: str, tmp_path: Path) -> None:
+    mutant = MUTANTS[name]
+    package = copy_of_the_package(tmp_path)
+    path = package / mutant.module
+    text = path.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.module} has changed: mend the mutant"
+    path.write_text(text.replace(mutant.old, mutant.new))
+    run = run_tests(package, [mutant.caught_by])
+    if "skipped" in run.stdout and "failed" not in run.stdout:
+        pytest.skip("this machine cannot run the test that catches it")
+    assert run.returncode == 1, run.stdout
+    assert "error" not in run.stdout.splitlines()[-1], run.stdout
+
+
+def test_without_a_mutant_the_same_tests_pass(tmp_path: Path) -> None:
+    tests = sorted({mutant.caught_by for mutant in MUTANTS.values()})
+    run = run_tests(copy_of_the_package(tmp_path), tests)
+    assert run.returncode == 0, run.stdout
