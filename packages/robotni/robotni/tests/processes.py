@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import httpx
 import psutil
 
+from robotni.census import processes_of
 from robotni.client import Client
 from robotni.errors import Unreachable
 
@@ -39,23 +40,6 @@ def eventually(condition: Callable[[], Any], within: float = WITHIN) -> Any:
             return value
         time.sleep(pause)
         pause = min(0.1, pause * 1.2)  # to look through all processes is not for nothing
-
-
-def processes_of(folder: Path) -> List[psutil.Process]:
-    """Every process whose environment or command line names `folder`."""
-    needle = str(folder).encode()
-    found = []
-    for process in psutil.process_iter():
-        if process.pid == os.getpid():
-            continue
-        try:
-            text = Path(f"/proc/{process.pid}/environ").read_bytes()
-            text += Path(f"/proc/{process.pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if needle in text:
-            found.append(process)
-    return found
 
 
 def end_all(folder: Path) -> None:
@@ -149,7 +133,7 @@ class Server:
 
     def scripts(self, job_id: str) -> List[psutil.Process]:
         """Every process that still carries the id of a job."""
-        return [p for p in processes_of(Path(job_id)) if p.status() != psutil.STATUS_ZOMBIE]
+        return processes_of(Path(job_id))
 
     def _found(self) -> List[Tuple[psutil.Process, List[str]]]:
         """Each process of the data directory with its command line, as it was a moment ago."""
