@@ -23,6 +23,7 @@ help:
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make reference   writes what the docs say of the code from the code'
 	@echo 'make nextjs  the Next.js example: types, compiler, its tests against a real server'
+	@echo 'make chaos   1,000 kills of a server of its own, and the torture tests in full'
 	@echo 'make clean   remove environments, caches and builds; never data'
 	@echo 'PYTHON=python3.8 make … picks the interpreter'
 
@@ -54,6 +55,10 @@ reference: $(VENV)/.for-use
 
 nextjs: $(VENV)/.for-test
 	REQUIRE_NODE=1 $(VENV)/bin/python -m pytest $(package)/robotni/tests/test_nextjs.py $(ARGS)
+
+chaos: $(VENV)/.for-test
+	$(VENV)/bin/robotni selftest --chaos 7200 --kills 1000
+	ROUNDS=13 $(VENV)/bin/python -m pytest -s $(package)/robotni/tests/faults $(package)/robotni/tests/mutants
 
 pythons:
 	@printf '%s\n' $(pythons)
@@ -89,4 +94,4 @@ $(VENV)/bin/python $(DEMO_VENV)/bin/python: %/bin/python:
 		echo '$(PYTHON) makes no virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
 		exit 1; }
 
-.PHONY: help demo serve test lint check docs reference nextjs pythons clean
+.PHONY: help demo serve test lint check docs reference nextjs chaos pythons clean

@@ -31,6 +31,7 @@ POINTS = {
 BACKLOG = 12  # jobs under way at once, at most
 START_WITHIN = 30.0
 POINT_WITHIN = 4.0
+TARGET_WITHIN = 10.0
 PAUSE = 0.3  # seconds between two kills, at most
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 
@@ -81,16 +82,24 @@ class Storm:
     def rage(self, seconds: float, kills: int, kinds: "tuple[str, ...]" = KINDS) -> None:
         """Kills until `seconds` have passed or `kills` were done."""
         end = time.monotonic() + seconds
+        weights = [_WEIGHTS[kind] for kind in kinds]
         while time.monotonic() < end and sum(self.kills.values()) < kills:
-            targets = {kind: some for kind, some in self._targets().items() if kind in kinds}
-            if not targets:
-                time.sleep(0.05)
-                continue
-            weights = [_WEIGHTS[kind] for kind in targets]
-            (kind,) = self._random.choices(list(targets), weights)
-            self.kills[kind] += self._strike(kind, targets[kind])
-            self._start_web()
-            time.sleep(self._random.random() * PAUSE)
+            (kind,) = self._random.choices(kinds, weights)
+            targets = self._await_target(kind)
+            if targets is not None:
+                self.kills[kind] += self._strike(kind, targets)
+                self._start_web()
+                time.sleep(self._random.random() * PAUSE)
+
+    def _await_target(self, kind: str) -> Optional[List[psutil.Process]]:
+        """What there is of `kind` as soon as there is some; None when it does not come in time."""
+        give_up = time.monotonic() + TARGET_WITHIN
+        while time.monotonic() < give_up:
+            targets = self._targets()
+            if kind in targets:
+                return targets[kind]
+            time.sleep(0.02)
+        return None
 
     def _targets(self) -> Dict[str, List[psutil.Process]]:
         """What could be killed now, by kind. The web process mostly may get up before."""
