@@ -163,7 +163,21 @@ def delete_job(jobs: Path, job_id: str) -> None:
     """Removes all runs of a job; scripts may have left read-only folders behind."""
     if not is_job_id(job_id):
         raise ValueError(f"{job_id!r} is no job id")
-    shutil.rmtree(jobs / job_id, ignore_errors=True)
+    folder = jobs / job_id
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        _open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_up(folder: Path) -> None:
+    """Gives the owner back what a script took away from the folders it left."""
+    os.chmod(folder, 0o700)
+    for path, folders, _ in os.walk(folder):
+        for name in folders:
+            inner = Path(path, name)
+            if not inner.is_symlink():
+                os.chmod(inner, 0o700)
 
 
 def _reject(constant: str) -> None:

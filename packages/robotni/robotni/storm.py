@@ -85,15 +85,14 @@ class Storm:
         weights = [_WEIGHTS[kind] for kind in kinds]
         while time.monotonic() < end and sum(self.kills.values()) < kills:
             (kind,) = self._random.choices(kinds, weights)
-            targets = self._await_target(kind)
+            targets = self._await_target(kind, min(end, time.monotonic() + TARGET_WITHIN))
             if targets is not None:
                 self.kills[kind] += self._strike(kind, targets)
                 self._start_web()
                 time.sleep(self._random.random() * PAUSE)
 
-    def _await_target(self, kind: str) -> Optional[List[psutil.Process]]:
+    def _await_target(self, kind: str, give_up: float) -> Optional[List[psutil.Process]]:
         """What there is of `kind` as soon as there is some; None when it does not come in time."""
-        give_up = time.monotonic() + TARGET_WITHIN
         while time.monotonic() < give_up:
             targets = self._targets()
             if kind in targets:
@@ -143,7 +142,8 @@ class Storm:
         for process in census.processes_of(self.data):
             if census.role_of(process) == "worker":
                 census.kill(process)
-        told.unlink()
+        if told.exists():
+            told.unlink()
         return killed
 
     def _start_web(self) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
@@ -70,6 +72,37 @@ def test_all_runs_of_a_job_are_deleted_and_no_others(tmp_path: Path) -> None:
     delete_job(tmp_path, JOB_ID)
     delete_job(tmp_path, JOB_ID)
     assert [path.name for path in tmp_path.iterdir()] == [other]
+
+
+LEFT_CLOSED = """
+import os, sys
+from pathlib import Path
+from robotni.rundir import delete_job
+
+if os.geteuid() == 0:  # for whom permissions do not count
+    os.chown(".", 65534, 65534)
+    os.setgid(65534)
+    os.setuid(65534)
+closed = Path("jobs", sys.argv[1], "1", "closed")
+(closed / "within").mkdir(parents=True)
+(closed / "within" / "file").touch()
+(closed / "link").symlink_to("/")
+(closed / "within").chmod(0)
+closed.chmod(0o500)
+delete_job(Path("jobs"), sys.argv[1])
+print(os.listdir("jobs"))
+"""
+
+
+def test_folders_that_a_script_left_without_permissions_are_deleted_too(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", LEFT_CLOSED, JOB_ID],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
 def test_deleting_follows_no_link_out_of_the_folder(tmp_path: Path, rundir: RunDir) -> None:
