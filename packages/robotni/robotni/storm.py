@@ -32,7 +32,7 @@ BACKLOG = 12  # jobs under way at once, at most
 START_WITHIN = 30.0
 POINT_WITHIN = 4.0
 TARGET_WITHIN = 10.0
-PAUSE = 0.3  # seconds between two kills, at most
+PAUSE = 0.15  # seconds between two kills, at most
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 
 
@@ -88,12 +88,12 @@ class Storm:
             targets = self._await_target(kind, min(end, time.monotonic() + TARGET_WITHIN))
             if targets is not None:
                 self.kills[kind] += self._strike(kind, targets)
-                self._start_web()
                 time.sleep(self._random.random() * PAUSE)
 
     def _await_target(self, kind: str, give_up: float) -> Optional[List[psutil.Process]]:
         """What there is of `kind` as soon as there is some; None when it does not come in time."""
         while time.monotonic() < give_up:
+            self._start_web()
             targets = self._targets()
             if kind in targets:
                 return targets[kind]
@@ -155,6 +155,7 @@ class Storm:
         give_up = time.monotonic() + START_WITHIN
         with self._client() as client:
             while time.monotonic() < give_up:
+                self._start_web()  # again where the one before was about to die
                 try:
                     client.status()
                     return
