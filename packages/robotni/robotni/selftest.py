@@ -78,4 +78,7 @@ def _print(report: Dict[str, Any]) -> None:
     click.echo(f"{report['jobs']} jobs acknowledged, {report['starts']} starts\n")
     terminal.print_table(["what must not happen", "times"], report["counts"].items())
     if kills and not any(report["counts"].values()):
-        click.echo(f"\n0 in {kills}: with 95 % confidence under {3 / kills:.2g} of a kill each")
+        click.echo(
+            f"\n0 in {kills} kills: with 95 % confidence each happens in under "
+            f"{300 / kills:.2g} % of kills"
+        )
