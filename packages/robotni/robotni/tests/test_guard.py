@@ -534,6 +534,16 @@ def test_a_pair_of_surrogates_is_one_character(quiet: Server) -> None:
     assert post(quiet, JSON, body).json()["args"] == ["\N{GRINNING FACE}"]
 
 
+def test_of_a_key_given_twice_the_last_is_checked_and_run(quiet: Server) -> None:
+    inside, outside = b'"script": "hello.py"', b'"script": "/etc/passwd"'
+    answer = post(quiet, JSON, b"{%s, %s, %s}" % (outside, inside, b'"venv": ".venv"'))
+    assert answer.json()["script"] == str(quiet.project / "hello.py")
+    before = stored(quiet)
+    refused = post(quiet, JSON, b"{%s, %s, %s}" % (inside, outside, b'"venv": ".venv"'))
+    assert problem(refused, 422)["errors"][0]["pointer"] == "/script"
+    assert stored(quiet) == before
+
+
 def test_nesting_that_is_allowed_can_be_read_back(quiet: Server) -> None:
     params: Any = 1
     for _ in range(95):
