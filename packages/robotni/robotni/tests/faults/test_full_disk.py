@@ -79,8 +79,8 @@ def test_a_run_that_cannot_begin_for_want_of_room_begins_when_there_is(
     claim = house.store.claim
     fillers = []
 
-    def claim_the_last_room(job_id: str, now: float) -> Any:
-        claimed = claim(job_id, now)
+    def claim_the_last_room(*args: Any) -> Any:
+        claimed = claim(*args)
         fillers.append(fill(disk))
         return claimed
 
