@@ -52,7 +52,14 @@ def _lost_in_spite(datadir: DataDir, job: Job) -> int:
 def _strangers(datadir: DataDir) -> List[Path]:
     """Files beside the jobs that are none of the fixed few, and sockets anywhere."""
     fixed = {str(path.name) for path in vars(datadir).values()}
-    fixed |= {".gitignore", "write.lock", "worker.log.1", "robotni.db-wal", "robotni.db-shm"}
+    fixed |= {
+        ".gitignore",
+        "boot.tmp",
+        "write.lock",
+        "worker.log.1",
+        "robotni.db-wal",
+        "robotni.db-shm",
+    }
     beside = [path for path in datadir.path.iterdir() if path.name not in fixed]
     return beside + [
         path for path in datadir.jobs.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)

@@ -63,7 +63,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "no evidence before the start": Mutant(
         "shim.py",
-        '        write_synced(self.path("started"), json.dumps(evidence).encode())\n',
+        '        write_file(self.path("started"), json.dumps(evidence).encode())\n',
         "",
         "test_shim.py::test_output_exit_code_and_evidence_of_a_run",
     ),
