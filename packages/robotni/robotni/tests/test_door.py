@@ -23,6 +23,7 @@ from robotni.request import JobRequest
 from robotni.tests.calls import HELLO, serving
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, Server, eventually, free_port
+from robotni.tickets import JobTickets
 
 TOKEN = "a-token-that-nobody-may-see"
 SECRET = "v4lue-that-nobody-may-see"
@@ -50,7 +51,7 @@ def test_a_pickle_bomb_random_bytes_and_surplus_tickets_run_nothing_and_stop_not
     house = House(server.project, data_dir=server.data)
     bomb = pickle.dumps(Bomb(str(server.project / "went-off")))
     rows: List[Any] = [bomb, *(os.urandom(100) for _ in range(100))]
-    rows += [house.store._tickets.encode(done) for _ in range(SURPLUS)]
+    rows += [JobTickets().encode(done) for _ in range(SURPLUS)]
     with house.store._db.write():
         for row in rows:
             house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (row,))
