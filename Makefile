@@ -19,6 +19,7 @@ help:
 	@echo 'make serve   web server and, on demand, the worker; Ctrl-C stops both'
 	@echo 'make test    the whole test suite; ARGS="-k word" for a part of it'
 	@echo 'make lint    format, lint, types, architecture'
+	@echo 'make bench   robotni and its peers, measured side by side; ROWS=start,cancel for a part'
 	@echo 'make check   lint, then the tests on the oldest and the newest Python found'
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make reference   writes what the docs say of the code from the code'
@@ -42,6 +43,9 @@ lint: $(VENV)/.for-dev
 	cd $(package) && $(abspath $(VENV))/bin/python -m mypy
 	$(VENV)/bin/python -m pytest -q $(package)/robotni/tests/test_architecture.py
 
+bench: $(VENV)/.for-use $(DEMO_VENV)/.for-use
+	EXAMPLES_VENV=$(abspath $(DEMO_VENV)) $(VENV)/bin/python bench/run.py $(if $(ROWS),--only $(ROWS)) $(ARGS)
+
 check: lint
 	$(MAKE) --no-print-directory test PYTHON=$(firstword $(pythons))
 	$(MAKE) --no-print-directory test PYTHON=$(lastword $(pythons))
@@ -64,7 +68,7 @@ pythons:
 	@printf '%s\n' $(pythons)
 
 clean:
-	rm -rf .venv .venv-* examples/.venv examples/.venv-*
+	rm -rf .venv .venv-* examples/.venv examples/.venv-* bench/.venv-* bench/.work
 	rm -rf site examples/nextjs/node_modules examples/nextjs/build
 	rm -rf $(package)/build $(package)/dist $(entries)/build $(entries)/dist
 	find . -name .robotni -prune -o '(' -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
@@ -94,4 +98,4 @@ $(VENV)/bin/python $(DEMO_VENV)/bin/python: %/bin/python:
 		echo '$(PYTHON) makes no virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
 		exit 1; }
 
-.PHONY: help demo serve test lint check docs reference nextjs chaos pythons clean
+.PHONY: help demo serve test bench lint check docs reference nextjs chaos pythons clean
