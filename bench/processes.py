@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -26,20 +27,29 @@ def tree(roots: Iterable[int]) -> list[int]:
     return found
 
 
-def cpu_seconds(roots: Iterable[int]) -> float:
-    """User and system time of a tree and of all children it has waited for.
+class Cpu(NamedTuple):
+    """Seconds of user and system time: `all` with the children waited for, `own` without."""
 
-    A script counts with whoever reaped it, so the difference of two readings is everything that
-    was spent in between.
-    """
-    total = 0
+    all: float
+    own: float
+
+    def since(self, before: Cpu) -> Cpu:
+        return Cpu(self.all - before.all, self.own - before.own)
+
+
+def cpu(roots: Iterable[int]) -> Cpu:
+    """What a tree has spent so far. A script counts with whoever reaped it, so the difference of
+    two readings holds everything that was spent in between."""
+    own = reaped = 0
     for pid in tree(roots):
         try:
             text = Path(f"/proc/{pid}/stat").read_text()
         except OSError:  # gone since the listing; its parent has its time
             continue
-        total += sum(map(int, text[text.rindex(")") + 2 :].split()[11:15]))
-    return total / TICKS
+        ticks = list(map(int, text[text.rindex(")") + 2 :].split()[11:15]))
+        own += sum(ticks[:2])
+        reaped += sum(ticks[2:])
+    return Cpu((own + reaped) / TICKS, own / TICKS)
 
 
 def pss_mb(roots: Iterable[int]) -> float:

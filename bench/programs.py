@@ -68,7 +68,12 @@ class Spooler:
         self._project = project
         self._folder = tempfile.TemporaryDirectory()  # a socket's path must be short
         socket = Path(self._folder.name) / "socket"
-        self._env = {**os.environ, "TS_SOCKET": str(socket), "TS_MAXFINISHED": "100000"}
+        self._env = {
+            **os.environ,
+            "TS_SOCKET": str(socket),
+            "TS_MAXFINISHED": "100000",
+            "TMPDIR": self._folder.name,  # it keeps the output of each job there, as robotni does
+        }
         self._tsp("-S", "4")
         self.version = self._tsp("-V").split("v", 1)[1].split()[0]
 
@@ -77,13 +82,15 @@ class Spooler:
         return subprocess.check_output(argv, env=self._env, cwd=self._project.folder, text=True)
 
     def run(self, script: str, count: int) -> float:
-        """`-n` keeps no output: to keep it costs a file for each job."""
         began = time.monotonic()
         lines = subprocess.check_output(
-            ["xargs", "-n1", "tsp", "-n", self._project.python],
+            ["xargs", "-n1", "tsp", self._project.python],
             input=f"{script}\n" * count, env=self._env, cwd=self._project.folder, text=True,
         )  # fmt: skip
-        for job_id in lines.split()[-8:]:  # four at once: the others ended before
+        job_ids = lines.split()
+        if len(job_ids) != count:
+            raise RuntimeError(f"task-spooler took {len(job_ids)} jobs of {count}")
+        for job_id in job_ids[-8:]:  # four at once: the others ended before
             self._tsp("-w", job_id)
         seconds = time.monotonic() - began
         self._tsp("-C")
@@ -95,7 +102,7 @@ class Spooler:
             time.sleep(pause)
             out = self._project.new_out()
             began = time.monotonic()
-            self._tsp("-n", self._project.python, "stamp.py", out)
+            self._tsp(self._project.python, "stamp.py", out)
             found.append(1000 * (stamp(out) - began))
         return found
 

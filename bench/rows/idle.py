@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from house import House
-from processes import cpu_seconds, pss_mb, tree
+from processes import cpu, pss_mb, tree
 from table import Figure
 
 from rows.api import Bare
@@ -25,17 +25,18 @@ def measure(house: House) -> list[Figure]:
     found = {name: ([], []) for name in systems}
     time.sleep(seconds / 5)
     for _ in range(house.rounds):
-        before = {name: cpu_seconds(roots) for name, roots in systems.items()}
+        before = {name: cpu(roots) for name, roots in systems.items()}
         time.sleep(seconds)
         for name, roots in systems.items():
             found[name][0].append(pss_mb(roots))
-            found[name][1].append(100 * (cpu_seconds(roots) - before[name]) / seconds)
+            spent = cpu(roots).since(before[name]).all
+            found[name][1].append(100 * spent / seconds)
     figures = []
-    for name, (memory, cpu) in found.items():
+    for name, (memory, share) in found.items():
         ours = name == "robotni, web"
         figures.append(Figure("idle", "memory", name, "MB", memory, goal="<= 50" if ours else ""))
         figures.append(
-            Figure("idle", "CPU of a core", name, "%", cpu, goal="<= 0.2" if ours else "")
+            Figure("idle", "CPU of a core", name, "%", share, goal="<= 0.2" if ours else "")
         )
     return figures
 
