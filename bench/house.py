@@ -32,7 +32,13 @@ class House:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all systems; what is asked for afterwards is started anew."""
         self._stack.close()
+        for name in ("robotni", "spooler", "redis", "peers"):
+            self.__dict__.pop(name, None)
 
     def keep(self, system: Any) -> Any:
         self._stack.callback(system.close)
@@ -79,13 +85,17 @@ class House:
 
     @cached_property
     def peers(self) -> list[peers.Peer]:
-        found = [peer for kind in peers.KINDS if (peer := self.peer(kind))]
+        found = [self.peer(kind) for kind in self.kinds()]
         peers.wait_until_warm(found)
         return found
 
-    def peer(self, kind: peers.Kind) -> peers.Peer | None:
-        if self.given.no_peers or (kind.database is not None and not self._has_programs):
-            return None
+    def kinds(self) -> list[peers.Kind]:
+        """The peers that can be measured here."""
+        if self.given.no_peers:
+            return []
+        return [k for k in peers.KINDS if k.database is None or self._has_programs]
+
+    def peer(self, kind: peers.Kind) -> peers.Peer:
         redis = self.redis if kind.database is not None else None
         peer = self.keep(peers.Peer(kind, self.project, redis))
         self._versions[kind.venv] = peer.version

@@ -52,15 +52,16 @@ def cpu(roots: Iterable[int]) -> Cpu:
     return Cpu((own + reaped) / TICKS, own / TICKS)
 
 
-def pss_mb(roots: Iterable[int]) -> float:
-    """Proportional set size of a tree: shared pages are counted once, shared out."""
+def memory_mb(roots: Iterable[int], kind: str = "Pss") -> float:
+    """Memory of a tree. `Pss`: a page that several processes map is counted in shares, so it falls
+    with every like process on the machine; `Rss`: each counts it in full."""
     total = 0
     for pid in tree(roots):
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
+        except OSError:  # gone since the listing
             continue
-        total += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])
+        total += int(re.search(rf"^{kind}:\s+(\d+)", text, re.MULTILINE)[1])
     return total / 1024
 
 

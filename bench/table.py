@@ -11,8 +11,8 @@ from typing import Any
 @dataclass
 class Figure:
     """One line. `values` holds a value for each round; `against` the values, of the same rounds,
-    of what it is compared with. `goal` is like `>= 0.80` and judges the ratio where there is one,
-    else the median."""
+    of what it is compared with, and the ratio is the median of theirs. `goal` is like `<= 10` and
+    judges the median, `ratio_goal` the ratio."""
 
     row: str
     what: str
@@ -21,6 +21,7 @@ class Figure:
     values: list[float] = field(default_factory=list)
     against: list[float] = field(default_factory=list)
     goal: str = ""
+    ratio_goal: str = ""
     note: str = ""
 
     @property
@@ -35,24 +36,32 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        if not self.goal or not self.values:
-            return None
-        sign, bound = self.goal.split()
-        value = self.median if self.ratio is None else self.ratio
-        return value >= float(bound) if sign == ">=" else value <= float(bound)
+        """None where there is no goal, or nothing was measured."""
+        verdicts = [_holds(value, goal) for value, goal in self._judged()]
+        return all(verdicts) if verdicts else None
+
+    def _judged(self) -> list[tuple[float, str]]:
+        pairs = [(self.median, self.goal)] if self.values and self.goal else []
+        return pairs + ([(self.ratio, self.ratio_goal)] if self.against and self.ratio_goal else [])
 
     def cells(self) -> list[str]:
         shown = [f"{self.what}, {self.system}" if self.system else self.what]
         if not self.values:
             return [*shown, "", "", "", self.unit, "", self.note]
         shown += map(number, (self.median, min(self.values), max(self.values)))
-        verdict = {None: self.note, True: f"{self.goal} met", False: f"{self.goal} missed"}
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        return [*shown, self.unit, ratio, verdict[self.is_met]]
+        goals = ", ".join(goal for _, goal in self._judged())
+        verdict = {None: "", True: f"{goals} met", False: f"{goals} missed"}[self.is_met]
+        return [*shown, self.unit, ratio, verdict]
 
     def as_json(self) -> dict[str, Any]:
         extra = {"median": self.median, "ratio": self.ratio} if self.values else {}
         return {**self.__dict__, **extra, "met": self.is_met}
+
+
+def _holds(value: float, goal: str) -> bool:
+    sign, bound = goal.split()
+    return value >= float(bound) if sign == ">=" else value <= float(bound)
 
 
 HEAD = ["", "median", "min", "max", "unit", "ratio", "goal"]

@@ -2,14 +2,17 @@
 
 The databases are made by SQL from three jobs that really ran: each row is a copy of one, with an id
 and times of its own, through robotni's own triggers. Milliseconds are the round trip of one
-keep-alive connection on loopback, nothing subtracted.
+keep-alive connection on loopback, nothing subtracted. The ratio is the growth from the small
+database to the big one.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from house import House
@@ -24,8 +27,7 @@ PATH = "/api/worker/jobs"
 
 def measure(house: House) -> list[Figure]:
     big_count = house.given.history
-    small = _server_with(house, "small", SMALL)
-    big = _server_with(house, "big", big_count)
+    small, big = _servers(house, SMALL, big_count)
     samples = min(SAMPLES, 8 * house.given.starts)
     tasks = {}
     for call in _calls(small):
@@ -36,12 +38,8 @@ def measure(house: House) -> list[Figure]:
     figures = []
     for call in _calls(small):
         few, many = found[f"{call}/small"], found[f"{call}/big"]
-        figures.append(Figure("history", f"{call}, {big_count:,} jobs, p50", "", "ms", many))
-        figures[-1].goal = "<= 10"
-        figures.append(
-            Figure("history", f"{call}, {big_count:,} to {SMALL:,} jobs", "", "ms", many, few)
-        )
-        figures[-1].goal = "<= 1.5"
+        figures.append(Figure("history", f"{call}, {big_count:,} jobs, p50", "", "ms", many, few))
+        figures[-1].goal, figures[-1].ratio_goal = "<= 10", "<= 1.5"
     return figures
 
 
@@ -57,11 +55,13 @@ def _p50(server: Robotni, path: str, samples: int) -> float:
 
 
 def _calls(server: Robotni) -> dict[str, str]:
-    """Paths by what they do; the deep page begins in the middle of the history."""
+    """Paths by what they do; the deep page begins in the middle of the history, and the job that is
+    opened is one that ran, so its output is read, too."""
     with closing(sqlite3.connect(f"file:{server.data}/robotni.db?mode=ro", uri=True)) as db:
         count = db.execute("SELECT sum(jobs) FROM tally").fetchone()[0]
         sql = "SELECT job_id FROM job ORDER BY job_id LIMIT 1 OFFSET ?"
         (middle,) = db.execute(sql, (count // 2,)).fetchone()
+        (real,) = db.execute("SELECT job_id FROM job WHERE name = 'nap.py'").fetchone()
     calls = {
         "list of 50": PATH,
         "a page in the middle": f"{PATH}?cursor={middle}",
@@ -72,7 +72,7 @@ def _calls(server: Robotni) -> dict[str, str]:
         "filter by status and project": f"{PATH}?status=failed&project=project-3",
         "failed ones of a project that has none": f"{PATH}?status=failed&project=nightly",
         "filter by an unknown project": f"{PATH}?project=nobody",
-        "open": f"{PATH}/{middle}",
+        "open": f"{PATH}/{real}",
         "status": "/api/worker/status",
     }
     if "/api/worker/stats" in server.calls:
@@ -80,16 +80,22 @@ def _calls(server: Robotni) -> dict[str, str]:
     return calls
 
 
-def _server_with(house: House, name: str, count: int) -> Robotni:
-    """A server whose three sample jobs were multiplied to `count`; no worker is needed then."""
-    maker = Robotni(house.project, name)
+def _servers(house: House, few: int, many: int) -> list[Robotni]:
+    """Two servers, whose three sample jobs were multiplied; no worker is needed then."""
+    maker = Robotni(house.project, "small")
     samples = _sample_jobs(house, maker)
     maker.close()
+    big = maker.data.with_name("big")
+    shutil.copytree(maker.data, big, ignore=_fifos)
+    _multiply(f"{maker.data}/robotni.db", samples, few)
     began = time.monotonic()
-    _multiply(f"{maker.data}/robotni.db", samples, count)
-    if count > SMALL:
-        house.notes.append(f"{count:,} jobs were written in {time.monotonic() - began:.0f} s.")
-    return house.robotni_server(name, autostart=0)
+    _multiply(f"{big}/robotni.db", samples, many)
+    house.notes.append(f"{many:,} jobs were written in {time.monotonic() - began:.0f} s.")
+    return [house.robotni_server(name, autostart=0) for name in ("small", "big")]
+
+
+def _fifos(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if Path(folder, name).is_fifo()]
 
 
 def _sample_jobs(house: House, maker: Robotni) -> list[str]:

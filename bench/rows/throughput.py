@@ -33,7 +33,7 @@ def measure(house: House) -> list[Figure]:
             unit="jobs/s",
             values=[house.given.jobs / seconds for seconds, _ in rounds],
             against=xargs,
-            goal=goals.get(name, ""),
+            ratio_goal=goals.get(name, ""),
         )
         for name, rounds in found.items()
     ]
