@@ -65,15 +65,16 @@ class House:
         return Interpreter(self.project)
 
     @cached_property
-    def _has_programs(self) -> bool:
+    def _missing(self) -> list[str]:
+        """Programs that are not here and could not be installed; a note says so."""
         sentence = peers.install_programs()
         self.notes += [sentence] if sentence else []
-        return not sentence
+        return peers.missing_programs()
 
     @cached_property
     def spooler(self) -> list[Spooler]:
         """task-spooler where it is installed; a list of one or none."""
-        if self.given.no_peers or not self._has_programs:
+        if self.given.no_peers or "tsp" in self._missing:
             return []
         spooler = self.keep(Spooler(self.project))
         self._versions[spooler.name] = spooler.version
@@ -85,15 +86,24 @@ class House:
 
     @cached_property
     def peers(self) -> list[peers.Peer]:
-        found = [self.peer(kind) for kind in self.kinds()]
-        peers.wait_until_warm(found)
+        """All that can be measured here, up and with their imports done."""
+        found = []
+        for kind in self.kinds():
+            try:
+                peer = self.peer(kind)
+                peer.run("noop.py", 8)
+            except peers.PeerFailed as failure:
+                self.notes.append(str(failure))
+            else:
+                found.append(peer)
         return found
 
     def kinds(self) -> list[peers.Kind]:
         """The peers that can be measured here."""
         if self.given.no_peers:
             return []
-        return [k for k in peers.KINDS if k.database is None or self._has_programs]
+        has_redis = "redis-server" not in self._missing
+        return [kind for kind in peers.KINDS if kind.database is None or has_redis]
 
     def peer(self, kind: peers.Kind) -> peers.Peer:
         redis = self.redis if kind.database is not None else None
@@ -103,13 +113,18 @@ class House:
 
     def each_round(self, tasks: dict[str, Callable[[], Any]]) -> dict[str, list[Any]]:
         """What each task returned in each round; who begins rotates, so that nobody always
-        runs on the heels of the same other."""
+        runs on the heels of the same other. A peer that gives up is left out."""
         names = list(tasks)
         found: dict[str, list[Any]] = {name: [] for name in names}
         for number in range(self.rounds):
             at = number % len(names)
             for name in names[at:] + names[:at]:
-                found[name].append(tasks[name]())
+                try:
+                    if name in found:
+                        found[name].append(tasks[name]())
+                except peers.PeerFailed as failure:
+                    self.notes.append(str(failure))
+                    del found[name]
         return found
 
     def versions(self) -> dict[str, str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from project import Project
 
 HERE = Path(__file__).parent
 APPS = HERE / "peer_apps"
+PATIENCE = 300  # seconds for an answer; the longest takes a tenth of that
 DEBIAN = {"redis-server": "redis-server", "tsp": "task-spooler"}
 
 
@@ -84,11 +85,18 @@ def install_venv(kind: Kind) -> Path:
     ready = folder / ".ready"
     if not ready.exists():
         print(f"installing {' '.join(kind.packages)} into {folder.name}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
-        subprocess.run([*pip, "--disable-pip-version-check", *kind.packages], check=True)
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run([*pip, "--disable-pip-version-check", *kind.packages], check=True)
+        except subprocess.CalledProcessError as error:
+            raise PeerFailed(f"{kind.name} cannot be installed: {error}") from None
         ready.touch()
     return folder
+
+
+class PeerFailed(Exception):
+    """It cannot be installed, or gave up; the run goes on without it and says so."""
 
 
 class Redis:
@@ -139,11 +147,15 @@ class Peer:
         return subprocess.check_output([bin_folder / "python", "-c", code], text=True).strip()
 
     def _ask(self, **order: Any) -> Any:
-        self._client.stdin.write(json.dumps(order) + "\n")
-        self._client.stdin.flush()
-        answer = self._client.stdout.readline()
+        try:
+            self._client.stdin.write(json.dumps(order) + "\n")
+            self._client.stdin.flush()
+            ready, _, _ = select.select([self._client.stdout], [], [], PATIENCE)
+            answer = self._client.stdout.readline() if ready else ""
+        except BrokenPipeError:  # it died between two orders
+            answer = ""
         if not answer:
-            raise RuntimeError(f"{self.name} gave up: {self._log.read_text()[-2000:]}")
+            raise PeerFailed(f"{self.name} gave up: {self._log.read_text()[-2000:]}")
         return json.loads(answer)
 
     def run(self, script: str, count: int) -> float:
@@ -160,10 +172,3 @@ class Peer:
         end(self._worker)
         self._client.stdin.close()
         self._client.stdout.close()
-
-
-def wait_until_warm(peers: list[Peer]) -> None:
-    """One round of work for each, so that all workers are up and have imported what they need."""
-    for peer in peers:
-        peer.run("noop.py", 8)
-    time.sleep(0.5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from house import House
+from peers import PeerFailed
 from processes import cpu, memory_mb, tree
 from table import Figure
 
@@ -28,9 +29,13 @@ def measure(house: House) -> list[Figure]:
     figures += _watched(house, "bare FastAPI", house.keep(Bare(house)).roots, seconds / 5)
     for kind in house.kinds():
         house.close()
-        peer = house.peer(kind)
-        peer.run("noop.py", 20)
-        figures += _watched(house, peer.name, peer.roots, seconds / 5)
+        try:
+            peer = house.peer(kind)
+            peer.run("noop.py", 20)
+        except PeerFailed as failure:
+            house.notes.append(str(failure))
+        else:
+            figures += _watched(house, peer.name, peer.roots, seconds / 5)
     return figures
 
 

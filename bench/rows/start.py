@@ -47,7 +47,7 @@ def _tasks(house: House) -> dict[str, Callable[[], Any]]:
         tasks["robotni, warm"] = lambda: robotni.starts(count, PAUSE, warm=True)
     for system in [*house.peers, *house.spooler]:
         tasks[system.name] = lambda system=system: system.starts(count, PAUSE)
-    if not house.given.no_peers:
+    if any(peer.name == "Huey on SQLite" for peer in house.peers):
         slow = house.peer(LONG_IDLE)
         tasks[slow.name] = lambda: slow.starts(LONG_SAMPLES, PAUSE)
     return tasks
