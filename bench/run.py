@@ -27,6 +27,7 @@ ROWS = {
     "cost": throughput.measure_cost,
     "idle": idle.measure,  # the last: it ends everything else
 }
+BUSY = 0.5  # of a core, on average over the last minute
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
                 figures += ROWS[row](house)
             facts |= house.versions()
             notes = house.notes
+    if float(facts["load before"].split(",")[0]) > BUSY:
+        notes.append("The machine was busy before this run: neither figures nor ratios say much.")
     show(figures, facts, notes, given)
 
 
@@ -60,6 +63,7 @@ def arguments() -> argparse.Namespace:
     folder = Path(__file__).parent / ".work"
     parser.add_argument("--folder", type=Path, default=folder, help="on the disk to measure")
     given = parser.parse_args()
+    given.folder = given.folder.resolve()
     if given.quick:
         given.no_peers = True
         given.rounds, given.jobs, given.starts = 1, 20, 3
