@@ -132,14 +132,14 @@ class Robotni:
         jobs = self.wire.json("GET", "/api/worker/jobs?status=failed&limit=1")["jobs"]
         return str(jobs[0]["error"]) if jobs else "none says why"
 
-    def starts(self, count: int, pause: float, script: str = "stamp.py", **fields: Any) -> Any:
+    def starts(self, count: int, pause: float, **fields: Any) -> list[float]:
         """Milliseconds from each POST to the first line of its script, the worker idle before."""
         found = []
         for _ in range(count):
             time.sleep(pause)
             out = self.project.new_out()
             began = time.monotonic()
-            job_id = self.submit(script, args=[out], **fields)
+            job_id = self.submit("stamp.py", args=[out], **fields)
             found.append(1000 * (stamp(out) - began))
             while self.job(job_id)["finishedAt"] is None:
                 time.sleep(0.01)
