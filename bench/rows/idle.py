@@ -16,7 +16,7 @@ from table import Figure
 
 from rows.api import Bare
 
-SECONDS = 10  # a round; the others, for comparison, one
+SECONDS = 10  # a round; the others, for comparison, two
 
 
 def measure(house: House) -> list[Figure]:
@@ -26,7 +26,7 @@ def measure(house: House) -> list[Figure]:
     for figure, goal in zip(figures, ("<= 50", "", "<= 0.2")):
         figure.goal = goal
     house.close()
-    figures += _watched(house, "bare FastAPI", house.keep(Bare(house)).roots, seconds / 10)
+    figures += _watched(house, "bare FastAPI", house.keep(Bare(house)).roots, seconds / 5)
     for kind in house.kinds():
         house.close()
         try:
@@ -35,7 +35,7 @@ def measure(house: House) -> list[Figure]:
         except PeerFailed as failure:
             house.notes.append(str(failure))
         else:
-            figures += _watched(house, peer.name, peer.roots, seconds / 10)
+            figures += _watched(house, peer.name, peer.roots, seconds / 5)
     return figures
 
 
