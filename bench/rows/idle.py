@@ -23,7 +23,7 @@ def measure(house: House) -> list[Figure]:
     house.close()
     seconds = 0.5 if house.given.quick else SECONDS
     figures = _watched(house, "robotni, web", _left_alone(house), seconds)
-    for figure, goal in zip(figures, ("<= 50", "", "<= 0.2")):
+    for figure, goal in zip(figures, ("<= 50", "", "< 0.2")):
         figure.goal = goal
     house.close()
     figures += _watched(house, "bare FastAPI", house.keep(Bare(house)).roots, seconds / 5)
