@@ -22,7 +22,7 @@ _RECENT = 200  # jobs
 class Condition(NamedTuple):
     """`version` is the format's; `fault` what SQLite's own check found, empty when nothing.
 
-    The rest is of the jobs, and empty where the format is not this robotni's.
+    The rest is of the jobs, and empty where the format is newer than this robotni.
     """
 
     version: int
@@ -41,7 +41,7 @@ def examine(path: Path, since: float) -> Condition:
             journal = db.execute("PRAGMA journal_mode").fetchone()[0]
             fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             facts = Condition(version, journal, "" if fault == "ok" else fault, {}, None, [])
-            return facts if fault != "ok" or version != VERSION else _with_jobs(db, facts, since)
+            return facts if fault != "ok" or not 0 < version <= VERSION else _with_jobs(db, facts, since)
     except sqlite3.DatabaseError as error:
         raise DataDirError(f"{path} cannot be read ({error})") from None
 

@@ -238,7 +238,7 @@ def test_every_command_has_an_example_in_its_help(project: Path) -> None:
     commands = re.findall(r"^  (\w+)", listed, re.MULTILINE)
     assert set(commands) == {
         "serve", "worker", "stop", "submit", "run", "jobs", "show", "logs", "cancel", "retry",
-        "status", "types", "demo", "doctor",
+        "status", "types", "demo", "doctor", "selftest",
     }  # fmt: skip
     for command in commands:
         assert f"Example: robotni {command}" in robotni(command, "--help", cwd=project).stdout
