@@ -41,7 +41,8 @@ def examine(path: Path, since: float) -> Condition:
             journal = db.execute("PRAGMA journal_mode").fetchone()[0]
             fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             facts = Condition(version, journal, "" if fault == "ok" else fault, {}, None, [])
-            return facts if fault != "ok" or not 0 < version <= VERSION else _with_jobs(db, facts, since)
+            known = fault == "ok" and 0 < version <= VERSION
+            return _with_jobs(db, facts, since) if known else facts
     except sqlite3.DatabaseError as error:
         raise DataDirError(f"{path} cannot be read ({error})") from None
 
