@@ -1,10 +1,10 @@
 """The tables of `robotni.db`, as numbered steps from nothing to now (`PRAGMA user_version`).
 
 A step, once released, never changes; a change is a new step. And a new step only adds: tables,
-plain indexes (which may go, too), columns that may be left out. So a process of an older release that has the file
-open, while a newer one migrates it, goes on reading and writing rows in safety until it is sent
-away; one that is started later refuses the file. The column types and the triggers
-are SQLite's; the queries over them, in `store.py`, are not. The table `task` is Huey's;
+plain indexes (which may go, too), columns that may be left out. So a process of an older release
+that has the file open, while a newer one migrates it, goes on reading and writing rows in safety
+until it is sent away; one that is started later refuses the file. The column types and the
+triggers are SQLite's; the queries over them, in `store.py`, are not. The table `task` is Huey's;
 it is made here too, so that a job and its ticket can be written in one transaction.
 """
 
