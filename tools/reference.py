@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import typing
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
@@ -261,7 +262,7 @@ def default(name: str, field: Any) -> str:
 
 
 def limits(field: Any) -> str:
-    if get_origin(field.annotation) is Literal:
+    if get_origin(field.annotation) in (Literal, typing.Literal):  # two things on Python 3.8
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
     signs = (("gt", "> "), ("ge", "≥ "), ("lt", "< "), ("le", "≤ "))
     found = [

@@ -109,12 +109,6 @@ MUTANTS: Dict[str, Mutant] = {
         '"mark": None',
         "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
     ),
-    "one look for the mark": Mutant(
-        "slots.py",
-        "        yield from range(youngest + 2, max(1, youngest - YOUNG), -1)\n",
-        "",
-        "test_shim.py::test_the_mark_finds_a_tree_that_forks_anew_every_2_ms",
-    ),
     "a full disk fails what could not begin": Mutant(
         "runner.py",
         "self._when_there_is_room(lambda: self._release_once(job, why))",
