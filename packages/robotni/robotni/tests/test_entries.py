@@ -31,7 +31,10 @@ def terminals(project: Path) -> Iterator[Server]:
     eventually(server.answers)
     yield server
     for process in started:
-        process.terminate()
+        try:
+            process.terminate()
+        except ProcessLookupError:
+            pass  # it left for another worker, and a look through all processes reaped it
         assert process.wait(10) is not None
     server.close()
 
