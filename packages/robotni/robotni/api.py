@@ -9,7 +9,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from robotni import __version__, openapi, pages, problems, routes_queue, routes_worker
+from robotni import (
+    __version__,
+    openapi,
+    pages,
+    problems,
+    routes_queue,
+    routes_status,
+    routes_worker,
+)
 from robotni.body import Message, Receive, Scope, Send, path_within
 from robotni.engine import Engine
 from robotni.guard import App, Guard
@@ -17,6 +25,7 @@ from robotni.metrics import CONTENT_TYPE, Metrics
 from robotni.settings import Settings
 from robotni.starter import Starter
 from robotni.stats import Stats
+from robotni.threads import Writers, limit_readers
 
 _SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 
@@ -102,6 +111,7 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        limit_readers()
         starter.watch()
         yield
         starter.stop()
@@ -120,12 +130,14 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     app.state.engine = engine
     app.state.starter = starter
     problems.install(app)
+    writes = Writers()
+    app.include_router(routes_worker.create_router(engine, writes))
     app.include_router(
-        routes_worker.create_router(
+        routes_status.create_router(
             engine, stats, starter.is_worker_running, lambda: p95(durations)
         )
     )
-    app.include_router(routes_queue.create_router(engine))
+    app.include_router(routes_queue.create_router(engine, writes))
     app.include_router(pages.create_router())
     _add_health(app, engine)
     _add_metrics(app, metrics)

@@ -11,6 +11,7 @@ from robotni.problems import response
 from robotni.rundir import RunDir
 
 TEXT = "text/plain; charset=utf-8"
+AT_ONCE = 256 * 1024  # bytes that are read in one go; more is streamed
 _RANGE = re.compile(r"bytes=(\d{1,18})-\Z", re.ASCII)
 
 
@@ -52,9 +53,12 @@ def output_response(request: Request, rundir: Optional[RunDir]) -> Response:
         )
     if rundir is None:
         return Response(b"", media_type=TEXT, headers={"Accept-Ranges": "bytes"})
-    part = rundir.slice(start, size - start)
-    headers = {"Accept-Ranges": "bytes", "Content-Length": str(size - start)}
+    chunks = rundir.slice(start, size - start).chunks
+    headers = {"Accept-Ranges": "bytes"}
     if asked:
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
     status = 206 if asked else 200
-    return StreamingResponse(part.chunks, status, headers, media_type=TEXT)
+    if size - start <= AT_ONCE:
+        return Response(b"".join(chunks), status, headers, media_type=TEXT)
+    headers["Content-Length"] = str(size - start)
+    return StreamingResponse(chunks, status, headers, media_type=TEXT)

@@ -11,6 +11,7 @@ from robotni.listing import Filters
 from robotni.openapi import described
 from robotni.request import JobRequest
 from robotni.routes_worker import JobId
+from robotni.threads import Writers
 
 LISTED = 200
 
@@ -65,7 +66,7 @@ class Flushed(BaseModel):
     scheduled: int
 
 
-def create_router(engine: Engine) -> APIRouter:
+def create_router(engine: Engine, writes: Writers) -> APIRouter:
     router = APIRouter(tags=["queue"])
 
     def submit(type_: str, params: Dict[str, Any]) -> TaskId:
@@ -78,6 +79,7 @@ def create_router(engine: Engine) -> APIRouter:
         summary="Add two integers, as a job",
         responses=described(413, 415, 429, 507),
     )
+    @writes
     def add(body: AddRequest) -> TaskId:
         return submit("add", body.model_dump())
 
@@ -88,6 +90,7 @@ def create_router(engine: Engine) -> APIRouter:
         summary="A job that waits and reports its progress",
         responses=described(413, 415, 429, 507),
     )
+    @writes
     def fakejob(body: Optional[FakeJobRequest] = None) -> TaskId:
         return submit("fakejob", (body or FakeJobRequest()).model_dump())
 
@@ -129,6 +132,7 @@ def create_router(engine: Engine) -> APIRouter:
         summary="Revoke what has not started",
         responses=described(404, 409),
     )
+    @writes
     def revoke(task_id: JobId) -> Revoked:
         return Revoked(task_id=engine.revoke(task_id).job_id, revoked=True)
 
@@ -138,6 +142,7 @@ def create_router(engine: Engine) -> APIRouter:
         summary="Cancel everything that waits",
         responses=described(),
     )
+    @writes
     def flush() -> Flushed:
         return Flushed(**engine.flush())
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from typing import Any, Callable, Dict, List, Literal, Optional
+from typing import Any, Dict, List, Optional
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import Field
@@ -13,12 +13,11 @@ from typing_extensions import Annotated
 from robotni.conditional import conditional, output_response
 from robotni.engine import Engine
 from robotni.errors import FieldError, InvalidRequest
-from robotni.job import RUNNING, Job, Timestamp, View, rfc3339
+from robotni.job import RUNNING, Job, View
 from robotni.listing import Filters
 from robotni.openapi import JOB_ID, body_of, described
 from robotni.problems import validated
-from robotni.stats import Stats
-from robotni.workers import WorkerType
+from robotni.threads import Writers
 
 POLL_INTERVAL = "5"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -35,58 +34,6 @@ class JobItem(Job):
 class JobList(View):
     jobs: List[JobItem]
     next_cursor: Optional[str]
-
-
-class Workers(View):
-    max: int
-    busy: int
-    consumer: Literal["running", "idle"]
-
-
-class QueueFigures(View):
-    pending: int
-    scheduled: int
-    oldest_pending_seconds: Optional[float]
-
-
-class Slo(View):
-    completed_within_timeout: Optional[float] = Field(
-        description="of attempts of the last 24 h that started, the share not ended by timeout"
-    )
-    api_p95_ms: Optional[float]
-
-
-class Status(View):
-    """Durations are seconds, counts are jobs."""
-
-    status: Literal["ok"]
-    version: str
-    uptime: float
-    poll_interval: int
-    workers: Workers
-    jobs: Dict[str, int]
-    queue: QueueFigures
-    slo: Slo
-    next_wake: Timestamp
-
-
-class Bucket(View):
-    """What ended within a span that begins at `start`; seconds are of completed and failed runs."""
-
-    start: Timestamp
-    completed: int
-    failed: int
-    cancelled: int
-    p50_seconds: Optional[float]
-    p95_seconds: Optional[float]
-
-
-class BucketList(View):
-    buckets: List[Bucket]
-
-
-class TypeList(View):
-    types: List[WorkerType]
 
 
 def job_json(job: Job) -> bytes:
@@ -108,12 +55,7 @@ async def raw_body(request: Request) -> bytes:
     return await request.body()
 
 
-def create_router(
-    engine: Engine,
-    stats: Stats,
-    is_worker_running: Callable[[], bool],
-    p95_ms: Callable[[], Optional[float]],
-) -> APIRouter:
+def create_router(engine: Engine, writes: Writers) -> APIRouter:
     router = APIRouter(prefix="/api/worker", tags=["worker"])
 
     @router.post(
@@ -128,6 +70,7 @@ def create_router(
         },
         openapi_extra=body_of("JobRequest"),
     )
+    @writes
     def submit(
         request: Request,
         body: bytes = Depends(raw_body),
@@ -220,6 +163,7 @@ def create_router(
             **described(404, 409),
         },
     )
+    @writes
     def cancel_job(request: Request, jobId: JobId) -> Response:
         job = engine.cancel(jobId)
         return job_response(job, 202 if job.status == RUNNING else 200)
@@ -234,44 +178,10 @@ def create_router(
             **described(404, 409, 429, 507),
         },
     )
+    @writes
     def retry_job(request: Request, jobId: JobId) -> Response:
         job = engine.retry(jobId)
         return job_response(job, 202, location(request, job))
-
-    @router.get(
-        "/status",
-        operation_id="getStatus",
-        summary="How the queue and the worker are",
-        responses={200: {"model": Status}, **described()},
-    )
-    def get_status() -> Response:
-        figures = engine.status()
-        figures["workers"]["consumer"] = "running" if is_worker_running() else "idle"
-        figures["slo"]["apiP95Ms"] = p95_ms()
-        figures["nextWake"] = rfc3339(figures["nextWake"])
-        return Response(json.dumps(figures), media_type="application/json")
-
-    @router.get(
-        "/stats",
-        operation_id="getStats",
-        summary="What ended in the last hour or day, for charts",
-        responses={200: {"model": BucketList}, **described()},
-    )
-    def get_stats(
-        request: Request,
-        window: Literal["1h", "24h"] = Query("1h", description="60 minutes, or 48 half hours"),
-    ) -> Response:
-        return conditional(request, json.dumps({"buckets": stats.buckets(window)}).encode())
-
-    @router.get(
-        "/types",
-        operation_id="listTypes",
-        summary="The worker types and the schemas of their params",
-        responses={200: {"model": TypeList}, **described()},
-    )
-    def list_types(request: Request) -> Response:
-        types = [t.model_dump(by_alias=True) for t in engine.types()]
-        return conditional(request, json.dumps({"types": types}).encode())
 
     return router
 

@@ -34,12 +34,21 @@ class Stats:
         self._counted: Dict[str, _Counted] = {}
 
     def buckets(self, window: str) -> List[Dict[str, Any]]:
-        """Oldest first, the last one still filling; those in which nothing ended are there too."""
-        with self._lock:
+        """Oldest first, the last one still filling; those in which nothing ended are there too.
+
+        While one thread counts, the others take what was counted before, where there is any."""
+        counted = self._counted.get(window)
+        if counted is not None and time.monotonic() < counted.until:
+            return counted.buckets
+        if not self._lock.acquire(blocking=counted is None) and counted is not None:
+            return counted.buckets
+        try:
             counted = self._counted.get(window)
             if counted is None or time.monotonic() >= counted.until:
                 counted = self._counted[window] = self._count(*WINDOWS[window])
             return counted.buckets
+        finally:
+            self._lock.release()
 
     def _count(self, width: int, how_many: int) -> _Counted:
         began = time.monotonic()

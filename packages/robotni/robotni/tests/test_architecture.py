@@ -19,9 +19,9 @@ ROWS = (
     {"wiring", "serving", "stopping", "demo", "cli_jobs", "cli_run", "selftest"},
     {"storm", "audit"},
     {"tickets", "api", "cli_url"},
-    {"consumer", "routes_queue", "client", "terminal"},
+    {"consumer", "routes_queue", "routes_status", "client", "terminal"},
     {"routes_worker", "pages", "metrics", "remote"},
-    {"conditional", "openapi"},
+    {"conditional", "openapi", "threads"},
     {"problems", "guard", "calls"},
     {"upkeep", "starter"},
     {"engine", "runner", "stats"},
@@ -40,8 +40,9 @@ OWNERS = {
     "sqlite3": {"condition"},
     "subprocess": {"slots", "shim", "starter", "demo", "storm"},
     "signal": {"slots", "shim", "consumer", "demo", "job", "cli_run"},
-    "fastapi": {"api", "problems", "routes_worker", "routes_queue", "pages"},
-    "starlette": {"api", "problems", "conditional", "routes_worker", "pages"},
+    "anyio": {"threads"},
+    "fastapi": {"api", "problems", "routes_worker", "routes_queue", "routes_status", "pages"},
+    "starlette": {"api", "problems", "conditional", "routes_worker", "routes_status", "pages"},
     "uvicorn": {"serving"},
     "huey": {"tickets", "consumer"},
     "click": {"cli", "cli_jobs", "cli_run", "cli_url", "demo", "selftest", "terminal"},
@@ -124,7 +125,7 @@ def test_no_module_is_named_like_one_of_the_standard_library() -> None:
 def test_states_are_spelled_out_in_job_only() -> None:
     # The API's own schema and the command line's sentence for a person may name a state.
     spelled = re.compile(r"[\"'](scheduled|pending|running|completed|failed|cancelled)[\"']")
-    allowed = {"job", "cli_jobs", "demo", "openapi", "routes_queue", "routes_worker"}
+    allowed = {"job", "cli_jobs", "demo", "openapi", "routes_queue", "routes_status"}
     guilty = {m for m, path in modules().items() if spelled.search(path.read_text())}
     assert guilty <= allowed, guilty - allowed
 
