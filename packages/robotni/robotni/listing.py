@@ -1,18 +1,20 @@
 """How a list is found: newest first, by keyset, quick however long the history is.
 
-Every filter is served by an index that is in the order of job ids already. The start of a name is
-not: all that match would be sorted. So the few names that begin so are looked up first, each is
-read in order, and the newest of all of them are taken.
+An index is in the order of job ids where all before the id is fixed. So what is asked for is taken
+apart into *walks*, each of one name and one state where those are asked for: each is read in order
+from the index that fits, and the newest of all of them are taken. What waits or runs is bounded by
+MAX_PENDING and WORKERS, so its own index is enough; of what has ended there may be millions.
 """
 
 from heapq import nlargest
+from itertools import product
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from robotni.database import Database
-from robotni.job import Job
+from robotni.job import STATES, TERMINAL, Job
 from robotni.rows import LIST_COLUMNS, to_job
 
-MAX_NAMES = 200  # names that are read one by one; where more match, the jobs are walked through
+MAX_WALKS = 200  # more of them are no gain: then the jobs are walked through as they are
 _END = "\U0010ffff"  # sorts after every other character
 
 
@@ -25,68 +27,95 @@ class Filters(NamedTuple):
     q: Optional[str] = None
 
 
+class Walk(NamedTuple):
+    """Conditions that all hold, and the values in them, in order."""
+
+    where: Tuple[str, ...] = ()
+    values: Tuple[Any, ...] = ()
+
+    def that(self, condition: str, *values: Any) -> "Walk":
+        return Walk((*self.where, condition), (*self.values, *values))
+
+
 def find(db: Database, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
     """Jobs older than job id `before`, newest first, without `attempts` and `stdin`."""
-    where, values = _conditions(filters, before)
-    if not filters.q:
-        return _jobs(db, where, values, limit)
-    names = _names_from(db, filters.q)
-    if len(names) > MAX_NAMES:
-        size = len(filters.q)
-        where += [f"(substr(name, 1, {size}) = ? OR substr(job_id, 1, {size}) = ?)"]
-        return _jobs(db, where, [*values, filters.q, filters.q], limit)
-    end = filters.q + _END
-    found = _ids(db, [*where, "job_id >= ?", "job_id < ?"], [*values, filters.q, end], limit)
-    for name in names:
-        found += _ids(db, [*where, "name = ?"], [*values, name], limit)
-    newest = nlargest(limit, set(found))
-    return _jobs(db, [f"job_id IN ({', '.join('?' * len(newest))})"], newest, limit)
+    all_ = Walk() if before is None else Walk().that("job_id < ?", before)
+    walks = walks_of(filters, all_, _names_from(db, filters.q) if filters.q else None)
+    if len(walks) == 1:
+        return _jobs(db, walks[0], limit)
+    ids = {job_id for walk in walks for (job_id,) in _select(db, "job_id", walk, limit)}
+    newest = nlargest(limit, ids)
+    return _jobs(db, Walk().that(f"job_id IN ({_marks(newest)})", *newest), limit)
 
 
-def _conditions(filters: Filters, before: Optional[str]) -> Tuple[List[str], List[Any]]:
-    """What must hold for a job, but for `q`, and the values in it."""
-    where: List[str] = []
-    values: List[Any] = []
+def walks_of(filters: Filters, all_: Walk, names: Optional[Sequence[str]]) -> List[Walk]:
+    """What to read, within `all_`; `names` are those that begin with `q`."""
+    states = dict.fromkeys(filters.status)
+    if len(states) == len(STATES):
+        states = {}
+    if not states:
+        return _found(filters, [all_], names)
+    few = [all_.that("status = ?", state) for state in states if state not in TERMINAL]
+    many = [
+        all_.that("status = ?", state).that("finished_at IS NOT NULL")
+        for state in states
+        if state in TERMINAL
+    ]
+    return [_looked_through(filters, walk) for walk in few] + _found(filters, many, names)
+
+
+def _found(filters: Filters, walks: Sequence[Walk], names: Optional[Sequence[str]]) -> List[Walk]:
+    """`walks`, each in an index of what is asked for."""
     for column, value in (("type", filters.type), ("project", filters.project)):
         if value is not None:
-            where.append(f"{column} = ?")
-            values.append(value)
-    if filters.status:
-        where.append(f"status IN ({', '.join('?' * len(filters.status))})")
-        values += filters.status
-    if before is not None:
-        where.append("job_id < ?")
-        values.append(before)
-    return where, values
+            walks = [walk.that(f"{column} = ?", value) for walk in walks]
+    if filters.q is None or names is None:
+        return list(walks)
+    if len(names) * len(walks) > MAX_WALKS:
+        return [_beginning(walk, filters.q) for walk in walks]
+    end = filters.q + _END
+    ids = [walk.that("job_id >= ?", filters.q).that("job_id < ?", end) for walk in walks]
+    return ids + [walk.that("name = ?", name) for walk, name in product(walks, names)]
+
+
+def _looked_through(filters: Filters, walk: Walk) -> Walk:
+    """`walk` in its own index, and in no other, which may hold millions."""
+    for column, value in (("type", filters.type), ("project", filters.project)):
+        if value is not None:
+            walk = walk.that(f"{column} || '' = ?", value)
+    return _beginning(walk, filters.q) if filters.q else walk
+
+
+def _beginning(walk: Walk, q: str) -> Walk:
+    either = f"(substr(name, 1, {len(q)}) = ? OR substr(job_id, 1, {len(q)}) = ?)"
+    return walk.that(either, q, q)
 
 
 def _names_from(db: Database, start: str) -> List[str]:
     """The different names that begin with `start`, each found by one step in the index; at most
-    one more than MAX_NAMES."""
+    one more than MAX_WALKS."""
     rows = db.sql(
         "WITH RECURSIVE found (name) AS (SELECT min(name) FROM job WHERE name >= ? AND name < ? "
         "UNION ALL SELECT (SELECT min(name) FROM job WHERE name > found.name AND name < ?) "
         "FROM found WHERE found.name IS NOT NULL) "
         "SELECT name FROM found WHERE name IS NOT NULL LIMIT ?",
-        (start, start + _END, start + _END, MAX_NAMES + 1),
+        (start, start + _END, start + _END, MAX_WALKS + 1),
     )
     return [name for (name,) in rows.fetchall()]
 
 
-def _jobs(db: Database, where: List[str], values: Sequence[Any], limit: int) -> List[Job]:
-    rows = _select(db, ", ".join(LIST_COLUMNS), where, values, limit)
+def _jobs(db: Database, walk: Walk, limit: int) -> List[Job]:
+    rows = _select(db, ", ".join(LIST_COLUMNS), walk, limit)
     return [to_job(cells, LIST_COLUMNS) for cells in rows]
 
 
-def _ids(db: Database, where: List[str], values: Sequence[Any], limit: int) -> List[str]:
-    return [job_id for (job_id,) in _select(db, "job_id", where, values, limit)]
-
-
-def _select(
-    db: Database, columns: str, where: List[str], values: Sequence[Any], limit: int
-) -> List[Any]:
-    condition = f"WHERE {' AND '.join(where)} " if where else ""
+def _select(db: Database, columns: str, walk: Walk, limit: int) -> List[Any]:
+    condition = f"WHERE {' AND '.join(walk.where)} " if walk.where else ""
     rows: List[Any] = db.sql(
-        f"SELECT {columns} FROM job {condition}ORDER BY job_id DESC LIMIT ?", (*values, limit)
+        f"SELECT {columns} FROM job {condition}ORDER BY job_id DESC LIMIT ?", (*walk.values, limit)
     ).fetchall()
     return rows
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -68,5 +68,12 @@ _STATISTICS = (
         PRIMARY KEY (status, code))""",
 )
 
-MIGRATIONS: Tuple[Tuple[str, ...], ...] = (_FIRST, _STATISTICS)
+# What has ended, by state within a project, a type, a name: an entry is written once, at the end.
+_LISTS = tuple(
+    f"CREATE INDEX job_ended_by_{column} ON job ({column}, status, job_id) "
+    "WHERE finished_at IS NOT NULL"
+    for column in ("project", "type", "name")
+)
+
+MIGRATIONS: Tuple[Tuple[str, ...], ...] = (_FIRST, _STATISTICS, _LISTS)
 VERSION = len(MIGRATIONS)
