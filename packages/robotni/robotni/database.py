@@ -19,6 +19,7 @@ from robotni.errors import DataDirError, StorageFull
 from robotni.schema import MIGRATIONS, VERSION
 
 BUSY_TIMEOUT = 60
+LOG_LIMIT = 16 << 20  # bytes of the write-ahead log from which on it is emptied
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -2000}
 
 
@@ -96,6 +97,21 @@ class Database:
                     ) from None
                 raise
             finally:
+                release_lock(turn)
+
+    def shrink_log(self) -> None:
+        """Empties the write-ahead log when it is over LOG_LIMIT, so that the file ends again where
+        it began. Waits 0.1 s for readers to be done; while some always read, it must grow on."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        if not log.exists() or log.stat().st_size < LOG_LIMIT:
+            return
+        with self._lock:
+            turn = take_lock(self._turn, wait=True)
+            try:
+                self.sql("PRAGMA busy_timeout = 100")
+                self.sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self.sql(f"PRAGMA busy_timeout = {1000 * BUSY_TIMEOUT}")
                 release_lock(turn)
 
 

@@ -30,6 +30,7 @@ from robotni.rows import INSERT, SELECT, cells_of, to_cells, to_job
 from robotni.tickettable import Tickets, TicketTable
 
 HOUR = 3600
+BATCH = 100  # rows changed in one transaction, at most: some milliseconds
 
 
 class Store:
@@ -191,10 +192,10 @@ class Store:
             return True
 
     def due(self, now: float) -> int:
-        """Makes pending what is scheduled for now or earlier; how many."""
+        """Makes pending what is scheduled for now or earlier; how many, at most BATCH."""
         due = (
             "SELECT job_id, run_at FROM job WHERE status = ? AND run_at <= ? "
-            "ORDER BY run_at LIMIT 1000"
+            f"ORDER BY run_at LIMIT {BATCH}"
         )
         if self._db.sql(due, (SCHEDULED, now)).fetchone() is None:
             return 0
@@ -214,14 +215,16 @@ class Store:
         )
 
     def flush(self, now: float) -> Dict[str, int]:
-        """Cancels everything that waits; how many were in each state."""
+        """Cancels what waits at this moment; how many were in each state. BATCH in a transaction,
+        so that other writers get their turn."""
         counts = {SCHEDULED: 0, PENDING: 0}
-        with self._db.write():
-            rows = self._db.sql(
-                "SELECT job_id, status FROM job WHERE status IN (?, ?)", (SCHEDULED, PENDING)
-            )
-            for job_id, status in rows.fetchall():
-                counts[status] += self._move("cancel", job_id, None, {"finished_at": now})
+        waiting = self._db.sql(
+            "SELECT job_id, status FROM job WHERE status IN (?, ?)", (SCHEDULED, PENDING)
+        ).fetchall()
+        for first in range(0, len(waiting), BATCH):
+            with self._db.write():
+                for job_id, status in waiting[first : first + BATCH]:
+                    counts[status] += self._move("cancel", job_id, None, {"finished_at": now})
         return counts
 
     def _count_attempt(self, at: float, started: int = 0, timed_out: int = 0) -> None:
@@ -256,6 +259,10 @@ class Store:
         """What SQLite finds wrong with the file; reads all of it."""
         rows = self._db.sql("PRAGMA integrity_check").fetchall()
         return [text for (text,) in rows if text != "ok"]
+
+    def shrink_log(self) -> None:
+        """Empties the write-ahead log where steady readers let it grow."""
+        self._db.shrink_log()
 
     # clean
 

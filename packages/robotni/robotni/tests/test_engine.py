@@ -1,7 +1,8 @@
 """The verbs of a client, on a real store: what is stored, what is refused, what is seen."""
 
+import sqlite3
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -200,6 +201,52 @@ def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
     assert house.engine.get(running.job_id).status == "running"
     assert house.engine.get(ended.job_id).status == "completed"
     assert house.engine.counts()["cancelled"] == 3
+
+
+def test_flush_lets_other_writers_have_their_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robotni.store.BATCH", 2)
+    for delay in (None, 60, None, None, 60):
+        submit(house, delay=delay)
+    said: List[str] = []
+    connection = house.store._db._db.connection()
+    connection.set_trace_callback(said.append)
+    assert house.engine.flush() == {"pending": 3, "scheduled": 2}
+    connection.set_trace_callback(None)
+    assert said.count("COMMIT") == 3
+    assert house.engine.counts()["cancelled"] == 5
+
+
+def test_all_that_is_due_becomes_pending_though_it_is_more_than_a_batch(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robotni.store.BATCH", 2)
+    for _ in range(5):
+        submit(house, delay=10)
+    house.clock.now += 20
+    pauses = [house.upkeep.tick() for _ in range(3)]
+    assert house.engine.counts()["pending"] == 5
+    assert max(pauses[:2]) < 0.1
+
+
+def test_the_write_ahead_log_ends_again_where_readers_let_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robotni.database.LOG_LIMIT", 1 << 20)
+    log = house.datadir.database.with_name("robotni.db-wal")
+    reader = sqlite3.connect(str(house.datadir.database), isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM job").fetchone()
+    for _ in range(40):
+        submit(house, stdin="x" * 50_000)
+    assert log.stat().st_size > 1 << 20
+    house.upkeep.sweep()  # a reader is there: nothing is lost, nobody waits for long
+    reader.execute("COMMIT")
+    house.upkeep.sweep()
+    assert log.stat().st_size == 0
+    assert house.engine.counts()["pending"] == 40
+    reader.close()
 
 
 def test_what_has_started_cannot_be_revoked(house: House) -> None:

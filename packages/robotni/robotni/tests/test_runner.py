@@ -286,24 +286,6 @@ def test_a_start_without_an_end_is_lost(house: House) -> None:
     assert (ended.status, code(ended)) == ("failed", "lost")
 
 
-def test_a_job_costs_three_transactions(make_house: Callable[..., House]) -> None:
-    # Submit, claim, finish; the ticket comes and goes with the first two.
-    house = make_house()
-    begun = []
-    write = house.store._db.write
-
-    def counting() -> Any:
-        begun.append(1)
-        return write()
-
-    house.store._db.write = counting  # type: ignore[method-assign]
-    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    assert house.store.take_ticket() is not None
-    house.runner.run(job.job_id)
-    assert house.engine.get(job.job_id).status == "completed"
-    assert len(begun) == 3
-
-
 def test_files_of_a_run_are_for_the_owner_alone(house: House) -> None:
     job = run(house, "print('hello')")
     for path in [house.datadir.path, *house.datadir.path.rglob("*")]:

@@ -98,3 +98,17 @@ def test_a_run_that_cannot_begin_for_want_of_room_begins_when_there_is(
     house.runner.run(job.job_id)
     assert house.engine.get(job.job_id).status == "completed"
     house.close()
+
+
+def test_the_upkeep_goes_on_when_there_is_room_again(disk: Path, project: Path) -> None:
+    house = House(project, data_dir=disk / "data")
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv", delay=5)).job
+    house.upkeep.clean()
+    house.clock.now += 10
+    filler = fill(disk)
+    assert house.upkeep.tick() == 1.0
+    assert house.engine.get(job.job_id).status == "scheduled"
+    filler.unlink()
+    house.upkeep.tick()
+    assert house.engine.get(job.job_id).status == "pending"
+    house.close()

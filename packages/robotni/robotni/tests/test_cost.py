@@ -1,0 +1,66 @@
+"""What a job costs, counted, so that growth is seen: statements, transactions, disk waits."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from robotni.request import JobRequest
+from robotni.tests.conftest import House
+
+RUNNING = """
+import sys
+from pathlib import Path
+from robotni.request import JobRequest
+from robotni.tests.conftest import House
+
+house = House(Path(sys.argv[1]))
+for _ in range(int(sys.argv[2])):
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.store.take_ticket()
+    house.runner.run(job.job_id)
+    assert house.engine.get(job.job_id).status == "completed"
+house.close()
+"""
+
+
+def run_one(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    assert house.store.take_ticket() is not None
+    house.runner.run(job.job_id)
+    assert house.engine.get(job.job_id).status == "completed"
+
+
+def test_a_job_costs_three_transactions_and_eleven_statements(house: House) -> None:
+    run_one(house)  # the first one opens what is opened once
+    traced: List[str] = []
+    connection = house.store._db._db.connection()
+    connection.set_trace_callback(traced.append)
+    run_one(house)
+    connection.set_trace_callback(None)
+    said = [s for s, before in zip(traced, ["", *traced]) if s != before]  # triggers say it again
+    assert sum(s.startswith("BEGIN IMMEDIATE") for s in said) == 3  # submit, claim, finish
+    assert sum(s.startswith("COMMIT") for s in said) == 3
+    statements = [s for s in said if not s.startswith(("BEGIN", "COMMIT", "--"))]
+    assert len(statements) <= 11 + 1, "\n".join(statements)  # the last is this test's look
+
+
+def test_a_job_waits_for_the_disk_seven_times_and_never_between_claim_and_start(
+    project: Path,
+) -> None:
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("to count the waits for the disk takes strace (apt install strace)")
+    (project / "running.py").write_text(RUNNING)
+    calls = "fsync,fdatasync,sync,syncfs,fork,vfork,clone,clone3"
+    command = [strace, "-f", "-qq", "-o", "calls", "-e", f"trace={calls}", "-e", "signal=none"]
+    command += [sys.executable, "running.py", str(project), "11"]
+    subprocess.run(command, cwd=project, check=True)
+    seen = re.findall(r"^\d+ +(\w+)\(", (project / "calls").read_text(), re.MULTILINE)
+    order = "".join("s" if "sync" in call else "f" for call in seen)
+    # submit, claim, start; the output and the three folders above it; finish
+    assert ("ss" + "f" + "ssss" + "s") * 10 in order, order
