@@ -60,8 +60,7 @@ class Storm:
         venv = [sys.executable, "-m", "venv", "--without-pip", str(self.folder / ".venv")]
         subprocess.run(venv, check=True)
         (self.folder / "witness.py").write_text(witness.SCRIPT)
-        self._start_web()
-        self._await_web()
+        self.start()
         for thread in self._threads:
             thread.start()
         return self
@@ -76,6 +75,11 @@ class Storm:
             time.sleep(0.05)
         if self._web is not None:
             self._web.wait()
+
+    def start(self) -> None:
+        """The web process, where there is none."""
+        self._start_web()
+        self._await_web()
 
     # kill
 
@@ -251,8 +255,7 @@ class Storm:
         self._calm.set()
         for thread in self._threads:
             thread.join()
-        self._start_web()
-        self._await_web()
+        self.start()
         with self._client() as client:
             while len(self.ended) < len(self.acknowledged) and time.monotonic() < give_up:
                 self._look_once(client)
