@@ -20,7 +20,6 @@ from robotni.tests.faults.rounds import rounds
 from robotni.tests.processes import eventually
 from robotni.tickets import JobTickets
 
-CUTS = 20
 SUBMITTER = """
 import sys
 from pathlib import Path
@@ -34,8 +33,9 @@ while True:
 """
 
 
-def test_20_cuts_of_the_power_lose_nothing_that_was_acknowledged(project: Path) -> None:
+def test_cuts_of_the_power_lose_nothing_that_was_acknowledged(project: Path) -> None:
     (project / "submitter.py").write_text(SUBMITTER)
+    cuts = min(20, rounds(8))
     dice = random.Random(7)
     seen = [0]
     with Disk(project / "disk") as disk:
@@ -43,7 +43,7 @@ def test_20_cuts_of_the_power_lose_nothing_that_was_acknowledged(project: Path) 
         with open(project / "acknowledged", "wb") as told:
             submitter = subprocess.Popen(command, cwd=project, stdout=told)
         try:
-            for cut in range(CUTS):
+            for cut in range(cuts):
                 eventually(lambda: len(told_by(project)) > seen[-1])
                 time.sleep(dice.random() * 0.2)
                 os.kill(submitter.pid, signal.SIGSTOP)
@@ -58,7 +58,7 @@ def test_20_cuts_of_the_power_lose_nothing_that_was_acknowledged(project: Path) 
         finally:
             submitter.kill()
             submitter.wait()
-    print(f"{CUTS} cuts, {seen[-1]} acknowledged, 0 lost")
+    print(f"{cuts} cuts, {seen[-1]} acknowledged, 0 lost")
 
 
 def found_after(mount: Path, acknowledged: List[str]) -> Tuple[List[str], int, List[str]]:

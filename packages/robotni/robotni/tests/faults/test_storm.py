@@ -8,41 +8,59 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
 from robotni import census, witness
 from robotni.audit import audit
 from robotni.request import JobRequest
+from robotni.tests.ahead import ahead
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, clean_environ, eventually
 
-SECONDS = 12
+SECONDS = 15
 KILLS = 30
 
 
-@pytest.mark.parametrize("kind", ["web", "worker", "shim", "script", "all", "point"])
-def test_a_storm_loses_nothing_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def storms(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Dict[str, Future[Any]]]":
+    """(exit code, report, what is left) of each kind."""
+
+    def rage(kind: str) -> Tuple[int, Any, List[Path]]:
+        folder = tmp_path_factory.mktemp(kind)
+        seed = str(random.randrange(1 << 32))
+        options = ["--chaos", str(SECONDS), "--kills", str(KILLS), "--seed", seed, "--only", kind]
+        run = subprocess.run(
+            [sys.executable, PROGRAM, "selftest", "--json", *options],
+            cwd=folder,
+            env={**clean_environ(), "TMPDIR": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return run.returncode, json.loads(run.stdout), list(folder.iterdir())
+
+    yield from ahead(request, "kind", rage)
+
+
+@pytest.mark.parametrize("kind", ["web", "worker", "shim", "point", "all", "script"])
+def test_a_storm_loses_nothing_and_leaves_nothing(
+    kind: str, storms: "Dict[str, Future[Any]]"
+) -> None:
     if kind == "point" and not census.can_trace():
         pytest.skip("to kill at a named point takes strace (apt install strace)")
-    seed = str(random.randrange(1 << 32))
-    options = ["--chaos", str(SECONDS), "--kills", str(KILLS), "--seed", seed, "--only", kind]
-    run = subprocess.run(
-        [sys.executable, PROGRAM, "selftest", "--json", *options],
-        cwd=tmp_path,
-        env={**clean_environ(), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = json.loads(run.stdout)
-    assert run.returncode == 0, report
+    code, report, left = storms[kind].result()
+    print(report)
+    assert code == 0, report
     assert set(report["counts"].values()) == {0}
     assert report["kills"][kind] > 0
     assert report["jobs"] > 0
-    assert list(tmp_path.iterdir()) == []
+    assert left == []
 
 
 # That the audit would see it
