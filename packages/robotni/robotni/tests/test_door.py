@@ -1,6 +1,7 @@
-"""The closed door from within: rows that nobody should have written, secrets, swaps, connections.
+"""The closed door from within: rows that nobody should have written, secrets, connections.
 
-Who is refused at the door, request by request, is in `test_guard.py`.
+Who is refused at the door, request by request, is in `test_guard.py`; scripts that are swapped for
+a link are in `faults/test_swapped.py`.
 """
 
 import inspect
@@ -17,9 +18,6 @@ from typing import Any, Iterator, List
 import pytest
 
 from robotni import guard
-from robotni.errors import InvalidRequest
-from robotni.preflight import Preflight
-from robotni.request import JobRequest
 from robotni.tests.calls import HELLO, serving
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, Server, eventually, free_port
@@ -92,41 +90,6 @@ def test_the_token_is_compared_in_constant_time() -> None:
     source = inspect.getsource(guard.Guard._check_token)
     assert "hmac.compare_digest(" in source
     assert not re.search(r"(==|!=| in )\s*token\b|\btoken\s*(==|!=)", source)
-
-
-@pytest.mark.parametrize("swapped", ["the script", "its folder"])
-def test_of_1000_scripts_swapped_for_a_link_before_the_launch_none_runs(
-    house: House, tmp_path_factory: pytest.TempPathFactory, swapped: str
-) -> None:
-    outside = tmp_path_factory.mktemp("outside")
-    (outside / "script.py").write_text(f"open({str(outside / 'ran')!r}, 'w')")
-    folder = house.project / "folder"
-    preflight = Preflight(house.project, [house.project])
-    for _ in range(500):
-        folder.mkdir()
-        (folder / "script.py").write_text("pass")
-        place = preflight.resolve("folder/script.py", None, ".venv", None)
-        preflight.check(place)  # at the POST
-        if swapped == "the script":
-            (folder / "script.py").unlink()
-            (folder / "script.py").symlink_to(outside / "script.py")
-        else:
-            shutil.rmtree(folder)
-            folder.symlink_to(outside)
-        with pytest.raises(InvalidRequest):
-            preflight.check(place)  # at the launch
-        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
-    folder.mkdir()
-    (folder / "script.py").write_text("pass")
-    request = JobRequest(script="folder/script.py", venv=".venv")
-    jobs = [house.engine.submit(request).job for _ in range(20)]
-    shutil.rmtree(folder)
-    folder.symlink_to(outside)
-    for job in jobs:
-        house.runner.run(job.job_id)
-    codes = {house.engine.get(job.job_id).error.code for job in jobs}  # type: ignore[union-attr]
-    assert codes == {"spawn_failed"}
-    assert not (outside / "ran").exists()
 
 
 def test_no_connection_leaves_the_machine(project: Path) -> None:
