@@ -1,4 +1,4 @@
-"""Scripts that are swapped for a link out of the roots between the POST and the launch: none runs."""
+"""A script swapped for a link out of the roots between the POST and the launch: it does not run."""
 
 import shutil
 from pathlib import Path
