@@ -20,4 +20,4 @@ def ahead(
         if call is not None and name in call.params and item.path == request.path
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {param: pool.submit(run, param) for param in params}
+        yield {param: pool.submit(run, param) for param in dict.fromkeys(params)}

@@ -97,7 +97,8 @@ def test_after_each_cut_under_running_jobs_server_and_worker_go_on_with_what_is_
             disk.come_back(left)
             boot_anew(disk.where)
             storm.start()
-        counts = {"stuck": storm.settle(90), "ended jobs that changed": storm.changed()}
+        counts = {"acknowledged jobs stuck": storm.settle(90)}
+        counts["ended jobs that changed"] = storm.changed()
         counts["processes left"] = storm.leave()
         testimony = witness.read(tmp_path)
         (disk.where / "lost+found").rmdir()  # ext4's, none of ours

@@ -5,6 +5,7 @@ The long one is `make chaos`.
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -61,6 +62,35 @@ def test_a_storm_loses_nothing_and_leaves_nothing(
     assert report["kills"][kind] > 0
     assert report["jobs"] > 0
     assert left == []
+
+
+@pytest.mark.parametrize("kind", ["script"])
+def test_what_is_counted_is_the_table_of_the_docs(
+    kind: str, storms: "Dict[str, Future[Any]]"
+) -> None:
+    _, report, _ = storms[kind].result()
+    for page in ("README.md", "docs/reliability.md"):
+        text = (Path(__file__).parents[5] / page).read_text()
+        table = text[text.index("| what must not happen |") :].split("\n\n")[0]
+        rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+        assert rows == [[name, "0"] for name in report["counts"]]
+
+
+def test_a_storm_prints_its_table_with_n_and_the_bound(tmp_path: Path) -> None:
+    command = [sys.executable, PROGRAM, "selftest", "--chaos", "10", "--kills", "5"]
+    options = ["--only", "script", "--seed", "7"]
+    env = {**clean_environ(), "TMPDIR": str(tmp_path)}
+    run = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    first, kills, jobs, _, *rows, _, bound = run.stdout.splitlines()
+    assert first.startswith("seed 7, in ")
+    assert re.match(r"5 kills in [\d.]+ s: 5 script\Z", kills)
+    assert re.match(r"\d+ jobs acknowledged, \d+ starts\Z", jobs)
+    assert len(rows) == 13
+    assert {row.split("\t")[1] for row in rows} == {"0"}
+    happens = "0 in n = 5 kills: with 95 % confidence each happens in under 3/n = 60 % of kills"
+    assert bound == happens
 
 
 # That the audit would see it
