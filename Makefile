@@ -62,7 +62,7 @@ nextjs: $(VENV)/.for-test
 
 chaos: $(VENV)/.for-test
 	$(VENV)/bin/robotni selftest --chaos 7200 --kills 1000
-	ROUNDS=13 $(VENV)/bin/python -m pytest -s $(package)/robotni/tests/faults $(package)/robotni/tests/mutants
+	ROUNDS=50 $(VENV)/bin/python -m pytest -s $(package)/robotni/tests/faults $(package)/robotni/tests/mutants
 
 pythons:
 	@printf '%s\n' $(pythons)

@@ -48,6 +48,13 @@ def _said_by_others(record: logging.LogRecord) -> Any:
     return {"logger": record.name, "message": record.getMessage()}
 
 
+def _without_query(record: logging.LogRecord) -> bool:
+    """A token in the URL is refused; it shall not stay in a log either."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(a.split("?")[0] if isinstance(a, str) else a for a in record.args)
+    return True
+
+
 def set_up(form: str) -> None:
     """Sends what this process logs to stderr in `form`; from others warnings and worse."""
     handler = logging.StreamHandler()
@@ -55,6 +62,7 @@ def set_up(form: str) -> None:
     logging.getLogger().handlers = [handler]
     logging.getLogger("robotni").setLevel(logging.INFO)
     logging.captureWarnings(form == JSON)
+    logging.getLogger("uvicorn.access").addFilter(_without_query)
     for name in _FOREIGN:
         log = logging.getLogger(name)
         log.propagate = not log.handlers  # else its lines come twice

@@ -57,7 +57,8 @@ def weather(
     began = time.monotonic()
     with Storm(folder, seed, environ) as storm:
         storm.rage(seconds, kills, tuple(kinds))
-        counts = {"stuck": storm.settle(SETTLE_WITHIN), "ended jobs that changed": storm.changed()}
+        counts = {"acknowledged jobs stuck": storm.settle(SETTLE_WITHIN)}
+        counts["ended jobs that changed"] = storm.changed()
         counts["processes left"] = storm.leave()
         testimony = witness.read(folder)
         counts.update(audit(storm.data, testimony, storm.acknowledged, storm.workers))
@@ -76,9 +77,11 @@ def _print(report: Dict[str, Any]) -> None:
     by_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(report["kills"].items()))
     click.echo(f"{kills} kills in {report['seconds']:g} s: {by_kind}")
     click.echo(f"{report['jobs']} jobs acknowledged, {report['starts']} starts\n")
-    terminal.print_table(["what must not happen", "times"], report["counts"].items())
+    terminal.print_table(
+        ["what must not happen", f"times in {kills:,} kills"], report["counts"].items()
+    )
     if kills and not any(report["counts"].values()):
         click.echo(
-            f"\n0 in {kills} kills: with 95 % confidence each happens in under "
-            f"{300 / kills:.2g} % of kills"
+            f"\n0 in n = {kills:,} kills: with 95 % confidence each happens in under "
+            f"3/n = {300 / kills:.2g} % of kills"
         )

@@ -20,6 +20,7 @@ import psutil
 
 from robotni import census, witness
 from robotni.client import Client
+from robotni.datadir import DataDir, has_listener
 from robotni.errors import RobotniError, Unreachable
 
 _WEIGHTS = {"web": 2, "worker": 5, "shim": 30, "script": 30, "all": 2, "point": 1}
@@ -44,6 +45,7 @@ class Storm:
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self._bell = DataDir(self.data).bell
         self.workers = workers
         self.kills: Counter[str] = Counter()
         self.acknowledged: List[str] = []
@@ -60,8 +62,7 @@ class Storm:
         venv = [sys.executable, "-m", "venv", "--without-pip", str(self.folder / ".venv")]
         subprocess.run(venv, check=True)
         (self.folder / "witness.py").write_text(witness.SCRIPT)
-        self._start_web()
-        self._await_web()
+        self.start()
         for thread in self._threads:
             thread.start()
         return self
@@ -76,6 +77,11 @@ class Storm:
             time.sleep(0.05)
         if self._web is not None:
             self._web.wait()
+
+    def start(self) -> None:
+        """The web process, where there is none."""
+        self._start_web()
+        self._await_web()
 
     # kill
 
@@ -101,7 +107,8 @@ class Storm:
         return None
 
     def _targets(self) -> Dict[str, List[psutil.Process]]:
-        """What could be killed now, by kind. The web process mostly may get up before."""
+        """What could be killed now, by kind. Web process and worker mostly may get up before: one
+        that dies at once is started again only after growing pauses."""
         found = census.processes_of(self.data)
         targets: Dict[str, List[psutil.Process]] = {}
         for process in found:
@@ -112,6 +119,8 @@ class Storm:
             targets["all"] = found
         else:
             targets.pop("web", None)
+        if not has_listener(self._bell) and self._random.random() > 0.01:
+            targets.pop("worker", None)
         if up and census.can_trace():
             targets["point"] = []
         return targets
@@ -190,7 +199,8 @@ class Storm:
     # load
 
     def _client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self._port}")
+        """Without patience: the storm tries again at once, and sees all that gets lost."""
+        return Client(f"http://127.0.0.1:{self._port}", patience=0)
 
     def _submit(self) -> None:
         """Keeps jobs under way; each is submitted, under its key, until it is acknowledged."""
@@ -251,8 +261,7 @@ class Storm:
         self._calm.set()
         for thread in self._threads:
             thread.join()
-        self._start_web()
-        self._await_web()
+        self.start()
         with self._client() as client:
             while len(self.ended) < len(self.acknowledged) and time.monotonic() < give_up:
                 self._look_once(client)

@@ -22,15 +22,18 @@ def take(
 ) -> Optional[int]:
     """The descriptor that holds the lock, signed; None while another worker stays.
 
-    A worker that `takes_over`, or is newer than the one there, asks it to leave.
+    A worker that `takes_over`, or is newer than the one there, asks it to leave. Whoever has only
+    just taken the lock has not signed yet: it is older when it looks so twice.
     """
     began = time.monotonic()
+    older = False
     while True:
         lock = take_lock(datadir.worker_lock)
         if lock is not None:
             _sign(lock)
             return lock
-        sends_away = takes_over or has_older_worker(datadir)
+        before, older = older, has_older_worker(datadir)
+        sends_away = takes_over or (before and older)
         if time.monotonic() - began > (take_over_within if sends_away else patience):
             return None
         if sends_away:

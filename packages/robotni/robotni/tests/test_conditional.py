@@ -142,10 +142,13 @@ def test_any_other_range_gets_it_all(server: Server, done: str, asked: str) -> N
 
 def test_a_header_of_very_many_ranges_costs_nothing(server: Server, done: str) -> None:
     many = "bytes=" + ",".join(f"{n}-" for n in range(2500))
-    began = time.monotonic()
-    answer = get(server, f"{JOBS}/{done}/output", Range=many)
-    assert answer.status_code == 200
-    assert time.monotonic() - began < 1  # milliseconds; 4.9 s where all of them are looked at
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        answer = get(server, f"{JOBS}/{done}/output", Range=many)
+        took.append(time.monotonic() - began)
+        assert (answer.status_code, answer.content) == (200, b"0123456789\n")
+    assert min(took) < 0.05  # 4.9 s where all of them are looked at
 
 
 @pytest.mark.parametrize("path", ["/webdemo", "/docs", "/openapi.json"])

@@ -1,6 +1,7 @@
-"""The closed door from within: rows that nobody should have written, secrets, swaps, connections.
+"""The closed door from within: rows that nobody should have written, secrets, connections.
 
-Who is refused at the door, request by request, is in `test_guard.py`.
+Who is refused at the door, request by request, is in `test_guard.py`; scripts that are swapped for
+a link are in `faults/test_swapped.py`.
 """
 
 import inspect
@@ -12,14 +13,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from robotni import guard
-from robotni.errors import InvalidRequest
-from robotni.preflight import Preflight
-from robotni.request import JobRequest
 from robotni.tests.calls import HELLO, serving
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, Server, eventually, free_port
@@ -67,6 +65,24 @@ def test_a_pickle_bomb_random_bytes_and_surplus_tickets_run_nothing_and_stop_not
     house.store.close()
 
 
+def test_a_pickle_bomb_does_not_go_off_in_the_web_process_either(tmp_path: Path) -> None:
+    for server in serving(tmp_path, autostart=0):  # so that nobody takes it from the table
+        waiting = server.client.submit(HELLO)["jobId"]
+        house = House(server.project, data_dir=server.data)
+        bomb = pickle.dumps(Bomb(str(server.project / "went-off")))
+        house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (bomb,))
+        for path in ("/queue/", f"/result/{waiting}", "/api/worker/status", "/readyz", "/metrics"):
+            assert server.http.get(path).status_code == 200
+        assert server.http.get("/queue/").json()["totals"]["pending"] == 1
+        assert server.http.delete(f"/queue/{waiting}").json()["revoked"]
+        assert server.http.post("/queue/flush/").status_code == 200
+        left = house.store._db.sql("SELECT count(*) FROM task WHERE data = ?", (bomb,))
+        assert left.fetchone() == (1,)
+        assert not (server.project / "went-off").exists()
+        assert "Traceback" not in server.log()
+        house.store.close()
+
+
 def test_values_and_token_are_in_no_answer_and_no_log(server: Server) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     job_id = server.submit("import time; time.sleep(0.5); exit(3)", env={"API_KEY": SECRET})
@@ -94,50 +110,36 @@ def test_the_token_is_compared_in_constant_time() -> None:
     assert not re.search(r"(==|!=| in )\s*token\b|\btoken\s*(==|!=)", source)
 
 
-@pytest.mark.parametrize("swapped", ["the script", "its folder"])
-def test_of_1000_scripts_swapped_for_a_link_before_the_launch_none_runs(
-    house: House, tmp_path_factory: pytest.TempPathFactory, swapped: str
-) -> None:
-    outside = tmp_path_factory.mktemp("outside")
-    (outside / "script.py").write_text(f"open({str(outside / 'ran')!r}, 'w')")
-    folder = house.project / "folder"
-    preflight = Preflight(house.project, [house.project])
-    for _ in range(500):
-        folder.mkdir()
-        (folder / "script.py").write_text("pass")
-        place = preflight.resolve("folder/script.py", None, ".venv", None)
-        preflight.check(place)  # at the POST
-        if swapped == "the script":
-            (folder / "script.py").unlink()
-            (folder / "script.py").symlink_to(outside / "script.py")
-        else:
-            shutil.rmtree(folder)
-            folder.symlink_to(outside)
-        with pytest.raises(InvalidRequest):
-            preflight.check(place)  # at the launch
-        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
-    folder.mkdir()
-    (folder / "script.py").write_text("pass")
-    request = JobRequest(script="folder/script.py", venv=".venv")
-    jobs = [house.engine.submit(request).job for _ in range(20)]
-    shutil.rmtree(folder)
-    folder.symlink_to(outside)
-    for job in jobs:
-        house.runner.run(job.job_id)
-    codes = {house.engine.get(job.job_id).error.code for job in jobs}  # type: ignore[union-attr]
-    assert codes == {"spawn_failed"}
-    assert not (outside / "ran").exists()
-
-
-def test_no_connection_leaves_the_machine(project: Path) -> None:
+@pytest.fixture
+def traced(tmp_path: Path) -> Callable[..., List[str]]:
+    """The command line that writes down every connection of what follows."""
     if shutil.which("strace") is None:
         pytest.skip("to see every connection takes strace (apt install strace)")
+    calls = "trace=connect,sendto,sendmsg"
+    return lambda *command: [
+        *("strace", "-f", "--seccomp-bpf", "-qq", "-s", "200", "-e", calls),
+        *("-o", str(tmp_path / "calls")),
+        *command,
+    ]
+
+
+def foreign_addresses(calls: Path) -> List[str]:
+    """What is neither this machine nor a file; a name that is looked up shows as port 53."""
+    text = calls.read_text()
+    assert "sendto(" in text or "sendmsg(" in text  # it was looking
+    addresses = re.findall(r"inet_addr\(\"([^\"]+)\"\)|inet_pton\(AF_INET6, \"([^\"]+)\"", text)
+    assert addresses
+    found = [a or b for a, b in addresses if not (a or b).startswith(("127.", "::1"))]
+    return found + re.findall(r"htons\(53\)", text)
+
+
+def test_no_connection_of_server_worker_and_script_leaves_the_machine(
+    project: Path, traced: Callable[..., List[str]]
+) -> None:
     server = Server(project, port=free_port())
-    calls = project / "calls"
-    command = ["strace", "-f", "-qq", "-o", str(calls), "-e", "trace=connect,sendto,sendmsg"]
     with open(project / "server.log", "ab") as log:
         tracer = subprocess.Popen(
-            [*command, sys.executable, PROGRAM, "serve"],
+            traced(sys.executable, PROGRAM, "serve"),
             cwd=project,
             env=server.environ,
             stdout=log,
@@ -146,15 +148,24 @@ def test_no_connection_leaves_the_machine(project: Path) -> None:
         )
     try:
         eventually(server.answers, 60)
-        job_id = server.submit("print('hello')")
+        script = "import socket; print(socket.create_connection(('127.0.0.1', %d)) and 'hello')"
+        job_id = server.submit(script % server.port)
         assert server.wait_for(job_id, within=60)["output"] == "hello\n"
         for path in ("/webdemo", "/docs", "/openapi.json", "/readyz", "/api/worker/status"):
             assert server.http.get(path).status_code == 200
     finally:
         server.close()
         tracer.wait()
-    text = calls.read_text()
-    assert "sendto(" in text or "sendmsg(" in text  # it was looking
-    addresses = re.findall(r"inet_addr\(\"([^\"]+)\"\)|inet_pton\(AF_INET6, \"([^\"]+)\"", text)
-    foreign = [a or b for a, b in addresses if not (a or b).startswith(("127.", "::1"))]
-    assert foreign == []
+    assert foreign_addresses(project / "calls") == []
+
+
+def test_no_connection_of_a_test_run_leaves_the_machine(
+    tmp_path: Path, traced: Callable[..., List[str]]
+) -> None:
+    """The tests of the commands: servers, workers, scripts and clients."""
+    tests = str(Path(__file__).with_name("test_cli_run.py"))
+    options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
+    command = traced(sys.executable, "-m", "pytest", *options, tests)
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+    assert foreign_addresses(tmp_path / "calls") == []

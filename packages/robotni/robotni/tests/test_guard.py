@@ -683,6 +683,14 @@ def test_a_foreign_server_open_to_all_with_a_token_serves_who_shows_it(
     assert answer.headers["server"] == "uvicorn"
 
 
+def test_a_token_in_the_url_is_in_no_log_of_a_foreign_server_either(
+    foreign: Dict[str, Server],
+) -> None:
+    problem(foreign["token"].http.get(JOBS, params={"q": "x", "token": TOKEN}), 401)
+    eventually(lambda: f'"GET {JOBS} HTTP/1.1" 401' in foreign["token"].log())
+    assert TOKEN not in foreign["token"].log()
+
+
 def test_under_a_foreign_server_the_guard_stands_before_the_framework(
     foreign: Dict[str, Server],
 ) -> None:

@@ -601,8 +601,10 @@ def test_a_file_name_is_text_and_the_log_stays_one_line_an_event(server: Server)
     (server.project / name).write_text("print('ok')")
     job = post(server, {**HELLO, "script": name}).json()
     assert server.wait_for(job["jobId"])["output"] == "ok\n"
-    for line in server.log().splitlines():
-        assert "onerror" not in line
+    assert "onerror" not in server.log() + server.worker_log()
+    lines = [line for line in server.worker_log().splitlines() if job["jobId"] in line]
+    assert len(lines) == 2  # started, settled
+    assert all(re.match(r"\d{4}-\d\d-\d\d \S+ INFO \w+ job=", line) for line in lines)
 
 
 @pytest.mark.parametrize(

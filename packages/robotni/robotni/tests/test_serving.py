@@ -231,7 +231,7 @@ def test_300_half_open_requests_are_closed_in_10_s_and_others_are_served(quiet: 
         lasted = [each.lasted for each in group]
         assert None not in lasted, f"{kind} is held open"
         assert max(filter(None, lasted)) < HEADERS_WITHIN + 5, kind
-    assert median(calls) < 1
+    assert sorted(calls)[-2] < 1  # one may meet a moment in which the machine is busy
     for each in everyone:
         each.wire.socket.close()
     assert "Traceback" not in quiet.log()

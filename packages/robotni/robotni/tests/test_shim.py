@@ -74,7 +74,9 @@ class Launcher:
         return self.end()
 
     def end(self) -> Dict[str, Any]:
-        assert self.slot.wait(self.leave.fd) == ENDED
+        ended = self.slot.wait(self.leave.fd)
+        said = (self.jobs.parent / "log").read_text()
+        assert ended == ENDED, f"{ended}, shim {self.slot._process.poll()}: {said}"
         facts: Optional[Dict[str, Any]] = self.rundir.exit()
         assert facts is not None
         return facts

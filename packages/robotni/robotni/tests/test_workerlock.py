@@ -2,6 +2,8 @@
 
 import os
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator
 
@@ -88,3 +90,17 @@ def test_a_newer_worker_sends_an_older_one_away_and_never_the_other_way_round(
     assert mine is not None
     assert workerlock.holder(datadir) == __version__
     os.close(mine)
+
+
+def test_a_worker_that_has_not_signed_yet_is_not_taken_for_an_older_one(
+    datadir: DataDir, leave: int
+) -> None:
+    for _ in range(5):
+        lock = lock_as(datadir, "")
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(workerlock.take, datadir, False, 0.15, 0.15)
+            time.sleep(0.02)
+            workerlock._sign(lock)
+            assert other.result() is None
+        assert not is_rung(leave)
+        os.close(lock)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def heavy() -> None:
     if sys.version_info < (3, 9):
         pytest.skip("the torture takes minutes; it runs on the default Python only")

@@ -1,6 +1,7 @@
 """Clocks that jump, nights that change the time, machines that sleep."""
 
 import os
+import signal
 import time
 from datetime import datetime
 from pathlib import Path
@@ -123,11 +124,17 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
         return wall() + (jump if len(asked) > 1 else 0)
 
     wake, writer = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(writer, False)
+    died = signal.signal(signal.SIGCHLD, lambda number, frame: None)  # as a shim does
+    signal.set_wakeup_fd(writer)
     began = time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr("robotni.shim.time.time", jumping)
         run = Run(order, wake)
         assert run.execute()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, died)
     os.close(wake)
     os.close(writer)
     assert run.stopped_by == "timeout"

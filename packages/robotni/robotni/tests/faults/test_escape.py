@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
+from robotni.tests.faults.rounds import rounds
 from robotni.tests.test_shim import ESCAPE_KIT, ESCAPES
 
-ROUNDS = int(os.environ.get("ROUNDS", "2"))  # of four endings each; `make chaos` has 13
 NOBODY = 65534
 SYSTEM_PYTHON = "/usr/bin/python3"  # one that any user can start; a shim is content with any
 # A tree that forks anew every 2 ms tells by a growing file whether it lives.
@@ -91,7 +91,7 @@ def test_of_all_kinds_at_once_nothing_is_left(
                 parent.chmod(0o755)
     kit = "\n".join([ESCAPE_KIT, *ESCAPES.values(), TREE])
     python = SYSTEM_PYTHON if number else os.path.realpath(sys.executable)
-    command = [sys.executable, "-c", DRIVER, str(number), str(ROUNDS), kit, python]
+    command = [sys.executable, "-c", DRIVER, str(number), str(rounds(2)), kit, python]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == []

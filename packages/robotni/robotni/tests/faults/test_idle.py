@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, List
 
 from robotni.tests.conftest import House
+from robotni.tests.faults.rounds import rounds
 from robotni.tests.processes import Server, clean_environ, eventually
 
 # A worker around which a job is stored when its threads have ended and before it is gone; as
@@ -46,13 +47,13 @@ def test_a_job_that_came_as_the_worker_left_is_run(project: Path) -> None:
     house.close()
 
 
-def test_of_400_submits_around_the_idle_exit_none_is_stranded(
+def test_of_submits_around_the_idle_exit_none_is_stranded(
     make_server: Callable[..., Server],
 ) -> None:
     server = make_server(idle_exit=0.15, workers=4)
     (server.project / "quick.py").write_text("")
     request = {"script": "quick.py", "venv": ".venv"}
-    for number in range(25):
+    for number in range(rounds(12)):
         jobs: List[str] = [str(server.client.submit(request)["jobId"]) for _ in range(16)]
         for job_id in reversed(jobs):
             assert server.wait_for(job_id)["status"] == "completed"
@@ -60,11 +61,22 @@ def test_of_400_submits_around_the_idle_exit_none_is_stranded(
     assert server.worker_log().count("idle, gone") >= 3
 
 
-def test_of_20_workers_started_at_once_one_lives(server: Server) -> None:
-    for _ in range(2):
-        server.wait_for(server.submit("pass"))
+def test_of_20_workers_started_at_once_one_lives(make_server: Callable[..., Server]) -> None:
+    server = make_server(autostart=0)
+    number = rounds(2)
+    for _ in range(number):
         crowd = [server.start_worker("--on-demand") for _ in range(20)]
-        for worker in crowd:
-            worker.wait(60)
-        assert len(eventually(server.workers)) == 1
-    assert server.wait_for(server.submit("pass"))["status"] == "completed"
+        one = survivor_of(crowd)
+        assert server.wait_for(server.submit("pass"))["status"] == "completed"
+        assert survivor_of(crowd) is one
+        one.kill()  # so that of the next 20 none finds another at work
+        assert [worker.wait() for worker in crowd].count(0) == 19
+    assert (server.project / "hand.log").read_text().count("worker started") == number
+
+
+def survivor_of(crowd: List["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes]":
+    def alive() -> List["subprocess.Popen[bytes]"]:
+        return [worker for worker in crowd if worker.poll() is None]
+
+    eventually(lambda: len(alive()) == 1, 60)
+    return alive()[0]

@@ -1,8 +1,4 @@
-"""The power is cut at a random moment: what was acknowledged is there when it comes back.
-
-The data directory lies on an ext4 in a file. A cut is a copy of that file while the submitters
-stand still: what they wrote and did not sync is in the page cache of the mount, not in the file.
-"""
+"""The power is cut at a random moment: what was acknowledged is there when it comes back."""
 
 import os
 import random
@@ -13,12 +9,17 @@ import time
 from pathlib import Path
 from typing import List, Tuple
 
+import psutil
+
+from robotni import census, witness
+from robotni.audit import audit
 from robotni.store import Store
-from robotni.tests.faults.mounts import mounted, needs_mount
+from robotni.storm import Storm
+from robotni.tests.faults.mounts import Disk, mounted
+from robotni.tests.faults.rounds import rounds
 from robotni.tests.processes import eventually
 from robotni.tickets import JobTickets
 
-CUTS = 20
 SUBMITTER = """
 import sys
 from pathlib import Path
@@ -32,35 +33,32 @@ while True:
 """
 
 
-def test_20_cuts_of_the_power_lose_nothing_that_was_acknowledged(project: Path) -> None:
-    needs_mount("mkfs.ext4", "losetup")
+def test_cuts_of_the_power_lose_nothing_that_was_acknowledged(project: Path) -> None:
     (project / "submitter.py").write_text(SUBMITTER)
+    cuts = min(20, rounds(8))
     dice = random.Random(7)
-    disk, copy = project / "disk.img", project / "copy.img"
-    with open(disk, "wb") as file:
-        file.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "nodiscard", str(disk)], check=True)
     seen = [0]
-    with mounted(project / "disk", "-o", "loop", str(disk)) as mount:
-        command = [sys.executable, "submitter.py", str(project), str(mount / "data")]
+    with Disk(project / "disk") as disk:
+        command = [sys.executable, "submitter.py", str(project), str(disk.where / "data")]
         with open(project / "acknowledged", "wb") as told:
             submitter = subprocess.Popen(command, cwd=project, stdout=told)
         try:
-            for cut in range(CUTS):
+            for cut in range(cuts):
                 eventually(lambda: len(told_by(project)) > seen[-1])
                 time.sleep(dice.random() * 0.2)
                 os.kill(submitter.pid, signal.SIGSTOP)
                 eventually(lambda: state_of(submitter.pid) == "T")
                 before = told_by(project)
-                copy.write_bytes(disk.read_bytes())
+                copy = disk.copy()
                 os.kill(submitter.pid, signal.SIGCONT)
                 seen.append(len(before))
                 with mounted(project / "copy", "-o", "loop", str(copy)) as after:
                     assert found_after(after, before) == ([], 0, []), f"cut {cut}"
+                copy.unlink()
         finally:
             submitter.kill()
             submitter.wait()
-    print(f"{CUTS} cuts, {seen[-1]} acknowledged, 0 lost")
+    print(f"{cuts} cuts, {seen[-1]} acknowledged, 0 lost")
 
 
 def found_after(mount: Path, acknowledged: List[str]) -> Tuple[List[str], int, List[str]]:
@@ -79,3 +77,65 @@ def told_by(project: Path) -> List[str]:
 def state_of(pid: int) -> str:
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat[stat.rindex(")") + 2 :][:1]
+
+
+def test_after_each_cut_under_running_jobs_server_and_worker_go_on_with_what_is_left(
+    tmp_path: Path,
+) -> None:
+    """The witness of starts and ends lies beside the disk, so it keeps what the disk forgets."""
+    cuts = min(20, rounds(4))
+    dice = random.Random()
+    running = 0
+    with Disk(tmp_path / "data") as disk, Storm(tmp_path, dice.randrange(99), os.environ) as storm:
+        for _ in range(cuts):
+            eventually(lambda: scripts_of(storm))
+            time.sleep(dice.random() * 1.5)
+            freeze(tmp_path)
+            running += len(scripts_of(storm))
+            left = disk.copy()
+            end(tmp_path)
+            disk.come_back(left)
+            boot_anew(disk.where)
+            storm.start()
+        counts = {"acknowledged jobs stuck": storm.settle(90)}
+        counts["ended jobs that changed"] = storm.changed()
+        counts["processes left"] = storm.leave()
+        testimony = witness.read(tmp_path)
+        (disk.where / "lost+found").rmdir()  # ext4's, none of ours
+        counts.update(audit(disk.where, testimony, storm.acknowledged, storm.workers))
+        assert {name: count for name, count in counts.items() if count} == {}
+        ends = [job["error"]["code"] for job in storm.ended.values() if job["error"]]
+    print(f"{cuts} cuts, {running} scripts cut down, {len(storm.acknowledged)} jobs acknowledged,")
+    print(f"{sum(testimony.starts.values())} starts, {ends.count('lost')} jobs lost")
+    assert running > 0
+    assert set(ends) <= {"lost"}
+
+
+def scripts_of(storm: Storm) -> List[psutil.Process]:
+    return [p for p in census.processes_of(storm.data) if census.role_of(p) == "script"]
+
+
+def freeze(folder: Path) -> None:
+    """Stops all that names `folder`, also what is spawned meanwhile."""
+    stopped: List[psutil.Process] = []
+    while True:
+        moving = [p for p in census.processes_of(folder) if p not in stopped]
+        if not moving:
+            return
+        for process in moving:
+            try:
+                process.suspend()
+            except psutil.Error:  # gone meanwhile
+                continue
+            stopped.append(process)
+
+
+def end(folder: Path) -> None:
+    while [census.kill(process) for process in census.processes_of(folder)]:
+        time.sleep(0.01)
+
+
+def boot_anew(data: Path) -> None:
+    """The kernel has drawn another id since."""
+    if (data / "boot").exists():
+        (data / "boot").write_text("the boot before")

@@ -5,44 +5,92 @@ The long one is `make chaos`.
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
 from robotni import census, witness
 from robotni.audit import audit
 from robotni.request import JobRequest
+from robotni.tests.ahead import ahead
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, clean_environ, eventually
 
-SECONDS = 12
+SECONDS = 15
 KILLS = 30
 
 
-@pytest.mark.parametrize("kind", ["web", "worker", "shim", "script", "all", "point"])
-def test_a_storm_loses_nothing_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def storms(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Dict[str, Future[Any]]]":
+    """(exit code, report, what is left) of each kind."""
+
+    def rage(kind: str) -> Tuple[int, Any, List[Path]]:
+        folder = tmp_path_factory.mktemp(kind)
+        seed = str(random.randrange(1 << 32))
+        options = ["--chaos", str(SECONDS), "--kills", str(KILLS), "--seed", seed, "--only", kind]
+        run = subprocess.run(
+            [sys.executable, PROGRAM, "selftest", "--json", *options],
+            cwd=folder,
+            env={**clean_environ(), "TMPDIR": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return run.returncode, json.loads(run.stdout), list(folder.iterdir())
+
+    yield from ahead(request, "kind", rage)
+
+
+@pytest.mark.parametrize("kind", ["web", "worker", "shim", "point", "all", "script"])
+def test_a_storm_loses_nothing_and_leaves_nothing(
+    kind: str, storms: "Dict[str, Future[Any]]"
+) -> None:
     if kind == "point" and not census.can_trace():
         pytest.skip("to kill at a named point takes strace (apt install strace)")
-    seed = str(random.randrange(1 << 32))
-    options = ["--chaos", str(SECONDS), "--kills", str(KILLS), "--seed", seed, "--only", kind]
-    run = subprocess.run(
-        [sys.executable, PROGRAM, "selftest", "--json", *options],
-        cwd=tmp_path,
-        env={**clean_environ(), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = json.loads(run.stdout)
-    assert run.returncode == 0, report
+    code, report, left = storms[kind].result()
+    print(report)
+    assert code == 0, report
     assert set(report["counts"].values()) == {0}
     assert report["kills"][kind] > 0
     assert report["jobs"] > 0
-    assert list(tmp_path.iterdir()) == []
+    assert left == []
+
+
+@pytest.mark.parametrize("kind", ["script"])
+def test_what_is_counted_is_the_table_of_the_docs(
+    kind: str, storms: "Dict[str, Future[Any]]"
+) -> None:
+    _, report, _ = storms[kind].result()
+    for page in ("README.md", "docs/reliability.md"):
+        text = (Path(__file__).parents[5] / page).read_text()
+        table = text[text.index("| what must not happen |") :].split("\n\n")[0]
+        rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+        assert rows == [[name, "0"] for name in report["counts"]]
+
+
+def test_a_storm_prints_its_table_with_n_and_the_bound(tmp_path: Path) -> None:
+    command = [sys.executable, PROGRAM, "selftest", "--chaos", "10", "--kills", "5"]
+    options = ["--only", "script", "--seed", "7"]
+    env = {**clean_environ(), "TMPDIR": str(tmp_path)}
+    run = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    first, kills, jobs, _, *rows, _, bound = run.stdout.splitlines()
+    assert first.startswith("seed 7, in ")
+    assert re.match(r"5 kills in [\d.]+ s: 5 script\Z", kills)
+    assert re.match(r"\d+ jobs acknowledged, \d+ starts\Z", jobs)
+    assert len(rows) == 13
+    assert {row.split("\t")[1] for row in rows} == {"0"}
+    happens = "0 in n = 5 kills: with 95 % confidence each happens in under 3/n = 60 % of kills"
+    assert bound == happens
 
 
 # That the audit would see it

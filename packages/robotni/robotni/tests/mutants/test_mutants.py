@@ -8,12 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple
 
 import pytest
 
+from robotni.tests.ahead import ahead
+
 PACKAGE = Path(__file__).parents[2]
+NONE = "no mutant"
 
 
 class Mutant(NamedTuple):
@@ -24,6 +28,12 @@ class Mutant(NamedTuple):
 
 
 MUTANTS: Dict[str, Mutant] = {
+    "adopted runs do not count": Mutant(
+        "upkeep.py",
+        "            return self._orphans.popleft()\n",
+        "            return None\n",
+        "test_recovery.py::test_never_more_scripts_than_workers_those_taken_up_again_included",
+    ),
     "no sweep": Mutant(
         "upkeep.py",
         "sum(self._sweep_job(job) for job in self._store.running())",
@@ -91,12 +101,6 @@ MUTANTS: Dict[str, Mutant] = {
         "if False:",
         "faults/test_idle.py::test_a_job_that_came_as_the_worker_left_is_run",
     ),
-    "adopted runs do not count": Mutant(
-        "upkeep.py",
-        "            return self._orphans.popleft()\n",
-        "            return None\n",
-        "test_recovery.py::test_never_more_scripts_than_workers_those_taken_up_again_included",
-    ),
     "no subreaper": Mutant(
         "shim.py",
         "    become_subreaper()\n    wake",
@@ -121,6 +125,13 @@ MUTANTS: Dict[str, Mutant] = {
         "            self._preflight.check(Place(job.script, job.module, job.venv, job.cwd))\n",
         "            pass\n",
         "test_runner.py::test_a_script_swapped_for_a_link_after_the_post_is_not_run",
+    ),
+    "a reboot is not noticed": Mutant(
+        "datadir.py",
+        "return not now or self.boot.read_text() != now",
+        "return False",
+        "test_runner.py::"
+        "test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since",
     ),
     "the clean-up asks for no day": Mutant(
         "upkeep.py",
@@ -151,28 +162,42 @@ def run_tests(package: Path, tests: List[str]) -> "subprocess.CompletedProcess[s
     )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def heavy() -> None:
     if sys.version_info < (3, 9):
         pytest.skip("a mutant is the same on every Python; the default one looks for them")
 
 
+@pytest.fixture(scope="module")
+def trials(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Dict[str, Future[Any]]]":
+    """How the test that each names ends on a copy with the mutant."""
+
+    def tried(name: str) -> "subprocess.CompletedProcess[str]":
+        package = copy_of_the_package(tmp_path_factory.mktemp("copy"))
+        if name == NONE:
+            return run_tests(package, sorted({mutant.caught_by for mutant in MUTANTS.values()}))
+        mutant = MUTANTS[name]
+        path = package / mutant.module
+        text = path.read_text()
+        assert text.count(mutant.old) == 1, f"{mutant.module} has changed: mend the mutant"
+        path.write_text(text.replace(mutant.old, mutant.new))
+        return run_tests(package, [mutant.caught_by])
+
+    yield from ahead(request, "name", tried)
+
+
+@pytest.mark.parametrize("name", [NONE])
+def test_without_a_mutant_the_same_tests_pass(name: str, trials: "Dict[str, Future[Any]]") -> None:
+    run = trials[name].result()
+    assert run.returncode == 0, run.stdout
+
+
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_caught(name: str, tmp_path: Path) -> None:
-    mutant = MUTANTS[name]
-    package = copy_of_the_package(tmp_path)
-    path = package / mutant.module
-    text = path.read_text()
-    assert text.count(mutant.old) == 1, f"{mutant.module} has changed: mend the mutant"
-    path.write_text(text.replace(mutant.old, mutant.new))
-    run = run_tests(package, [mutant.caught_by])
+def test_a_mutant_is_caught(name: str, trials: "Dict[str, Future[Any]]") -> None:
+    run = trials[name].result()
     if "skipped" in run.stdout and "failed" not in run.stdout:
         pytest.skip("this machine cannot run the test that catches it")
     assert run.returncode == 1, run.stdout
     assert "error" not in run.stdout.splitlines()[-1], run.stdout
-
-
-def test_without_a_mutant_the_same_tests_pass(tmp_path: Path) -> None:
-    tests = sorted({mutant.caught_by for mutant in MUTANTS.values()})
-    run = run_tests(copy_of_the_package(tmp_path), tests)
-    assert run.returncode == 0, run.stdout
