@@ -4,7 +4,8 @@ It promises, also when worker and web server are gone: the script is stopped at 
 when `cancel` appears; its output costs constant memory and at most the cap on disk; whatever it
 leaves behind, in sessions of its own too, is ended; and `started` and `exit.json` tell, durably,
 what happened. It knows nothing of jobs, queues or HTTP: standard library only, any CPython from
-3.8, and it is run by path: `python shim.py FD`.
+3.8, and it is run by path: `python shim.py FD`. With `python shim.py FD FOLDER MODULE…`, by the
+interpreter of a venv, it is warm: it forks scripts instead of spawning them (see `warm.py`).
 
 Over FD come runs (length, JSON, and the descriptor of the run's lock), back goes a byte for each
 ended run. EOF on FD means the worker is gone: finish the run at hand, then leave.
@@ -18,6 +19,8 @@ import sys
 
 if __name__ == "__main__":
     del sys.path[0]  # run by path: nothing beside this file may shadow the standard library
+    LOADED = frozenset(sys.modules)  # what a new interpreter has
+    MAIN = {name: value for name, value in globals().items() if name.startswith("__")}
 
 import array
 import errno
@@ -28,7 +31,6 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 import time
 
 HEADER = struct.Struct("!I")
@@ -36,17 +38,19 @@ EXIT_ROOM = 2048  # bytes set aside for exit.json while there is room on the dis
 DRAIN = 1 << 16
 QUIET_GRACE = 1.0  # seconds what a script leaves behind has, after it ended by itself
 GIVE_UP = 30.0  # seconds until what not even SIGKILL ends is left alone
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ENDED, NOT_BEGUN = b"!", b"?"
 
 
-def become_subreaper():
-    """Orphans of the script come to this process instead of init. Linux only."""
-    if sys.platform.startswith("linux"):
-        import ctypes
+def controller():
+    """`control(option, value)` sets what only Linux knows of a process."""
+    if not sys.platform.startswith("linux"):
+        return lambda option, value: None
+    import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    return lambda option, value: prctl(option, value, 0, 0, 0)
 
 
 def mark():
@@ -157,13 +161,38 @@ def descendants():
     return found
 
 
-class Run:
-    """One run, from evidence to evidence."""
+def spawner():
+    """`start` of a cold shim: a new interpreter for each script."""
+    import subprocess  # not at the top: a warm shim does without
 
-    def __init__(self, order, wake):
+    def spawn(order, stdin, output):
+        child = subprocess.Popen(
+            order["argv"],
+            cwd=order["cwd"],
+            env=order["env"],
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        child.returncode = 0  # reaped by the run, with all others: Popen need not wait for it
+        return child.pid
+
+    return spawn
+
+
+class Forked(BaseException):
+    """This process is the script's; what the shim has open is closed on the way up."""
+
+
+class Run:
+    """One run, from evidence to evidence. `start(order, stdin, output)` gives the script's pid."""
+
+    def __init__(self, order, wake, start):
         self.order = order
         self.folder = order["folder"]
         self.wake = wake
+        self.start = start
         self.child = None
         self.status = None
         self.total = self.kept = 0
@@ -209,6 +238,7 @@ class Run:
         self.ring = os.open(self.path("ring"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
+        self.keep(self.order.get("note", "").encode("utf-8", "replace"))
         set_aside(self.path("exit.tmp"), EXIT_ROOM)
         evidence = {"startedAt": now, "shim": os.getpid(), "mark": mark()}
         write_file(self.path("started"), json.dumps(evidence).encode())
@@ -227,15 +257,9 @@ class Run:
         os.set_blocking(self.pipe, False)
         stdin = self.open_stdin()
         try:
-            self.child = subprocess.Popen(
-                self.order["argv"],
-                cwd=self.order["cwd"],
-                env=self.order["env"],
-                stdin=stdin,
-                stdout=write_end,
-                stderr=write_end,
-                start_new_session=True,
-            )
+            self.child = self.start(self.order, stdin, write_end)
+            if self.child == 0:
+                raise Forked(self.order)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what, where = self.order["argv"][0], self.order["cwd"]
@@ -305,7 +329,7 @@ class Run:
                 pass
         if not pids:
             try:
-                os.killpg(self.child.pid, number)
+                os.killpg(self.child, number)
             except (ProcessLookupError, PermissionError):  # gone, or nothing but zombies
                 pass
 
@@ -318,9 +342,8 @@ class Run:
                 return False
             if pid == 0:
                 return True
-            if pid == self.child.pid:
+            if pid == self.child:
                 self.status = status
-                self.child.returncode = status  # so that Popen does not wait for it again
 
     def wait(self, seconds):
         """Sleeps until there is output, a signal or a ring, at most `seconds`; takes it in."""
@@ -342,6 +365,11 @@ class Run:
             os.close(self.pipe)
             self.pipe = None
             return False
+        self.keep(data)
+        return True
+
+    def keep(self, data):
+        """Counts output, and writes to the log what the cap and the disk allow."""
         self.total += len(data)
         keep = data[: max(0, self.order["maxOutput"] - self.kept)]
         while keep:
@@ -353,7 +381,6 @@ class Run:
                 break  # count on, keep nothing
             self.kept += written
             keep = keep[written:]
-        return True
 
     def drain(self):
         """What is still in the pipe; whoever else holds it is not waited for."""
@@ -419,23 +446,51 @@ def swallow(fd):
         pass
 
 
-def main():
-    become_subreaper()
+def warm_up(worker, modules, control):
+    """Imports the modules; the worker is told of it, or why not (then None is returned)."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "warm.py")
+    space = {"__name__": "warm", "__file__": path}
+    with open(path, "rb") as file:  # by path: an import would look in the venv
+        exec(compile(file.read(), path, "exec"), space)
+    for name in set(sys.modules) - LOADED:
+        del sys.modules[name]  # ours; a script shall find what a new interpreter has
+    warm = space["Warm"](MAIN)
+    control(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for an import then, however long
+    if select.select([worker], [], [], 0)[0]:
+        os._exit(0)  # the worker was quicker
+    refused = warm.preload(modules)
+    control(PR_SET_PDEATHSIG, 0)
+    if refused is None and descendants():
+        refused = "the preloaded modules start a process"
+    if refused is not None:
+        for pid in descendants():
+            os.kill(pid, signal.SIGKILL)
+    answer = json.dumps({"refused": refused, "files": warm.files()})
+    try:
+        worker.sendall(answer.encode() + b"\n")
+    except OSError:  # the worker is gone
+        os._exit(0)
+    return warm if refused is None else None
+
+
+def listen():
+    """The descriptor to wake up by; what the handlers of signals were before."""
     wake, wake_writer = os.pipe()
     for fd in (wake, wake_writer):
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: None)  # only EOF and SIGKILL end a shim
-    worker = socket.socket(fileno=int(sys.argv[1]))
-    worker.set_inheritable(False)
+    numbers = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    # Only EOF and SIGKILL end a shim.
+    return wake, {n: signal.signal(n, lambda number, frame: None) for n in numbers}
+
+
+def serve(worker, wake, start):
     while True:
         message = receive(worker)
         if message is None:
             return
         order, lock = message
-        run = Run(order, wake)
+        run = Run(order, wake, start)
         begun = run.execute()
         os.close(lock)
         try:
@@ -448,5 +503,49 @@ def main():
             return  # something not even SIGKILL ends: the next run gets a fresh shim
 
 
+def main():
+    """Runs until the worker is gone. In a fork of a warm shim: how to run the script."""
+    control = controller()
+    control(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the script come to this process, not to init
+    worker = socket.socket(fileno=int(sys.argv[1]))
+    worker.set_inheritable(False)
+    if len(sys.argv) == 2:
+        serve(worker, listen()[0], spawner())
+        return None
+    warm = warm_up(worker, sys.argv[3:], control)
+    if warm is None:
+        os._exit(0)
+    wake, handlers = listen()
+    try:
+        serve(worker, wake, warm.fork)
+    except Forked as forked:
+        order = forked.args[0]
+    else:
+        os._exit(0)  # what the modules do at exit is for scripts
+    worker.detach()
+    return [warm.ended, *warm.script(order, handlers)]
+
+
+def show_script_only():
+    """The traceback of an uncaught exception shall begin with the script, as in a cold run."""
+    hook = sys.excepthook
+
+    def show(kind, value, trace):
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        hook(kind, value.with_traceback(trace), trace)
+
+    sys.excepthook = show
+
+
 if __name__ == "__main__":
-    main()
+    script = main()
+    if script is not None:
+        ended, run = script[:2]
+        try:
+            run(*script.pop())  # nobody else keeps what is the script's
+            ended(None)
+        except BaseException as error:  # the script's own; the interpreter treats it as any
+            ended(error)
+            show_script_only()
+            raise

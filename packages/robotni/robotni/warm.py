@@ -1,0 +1,348 @@
+"""The warm side of a shim: modules are imported once, then each script is a fork.
+
+A script shall not notice. In its own process it finds the `__main__`, the arguments, environment,
+folder, streams, signals and random numbers that a new interpreter would have given it, and it ends
+as one does. What needs a new interpreter all the same (a script that does not
+compile, a zip file) gets one by exec. `DIFFERENCES` in `interpreters.py` says what stays apart.
+
+Loaded by path into `shim.py`, in the interpreter of a venv: standard library only, CPython from
+3.8, and nothing of robotni may be imported.
+"""
+
+import atexit
+import ctypes
+import gc
+import io
+import os
+import signal
+import sys
+import time
+
+COMPILED = 64  # scripts whose code is kept
+ALL = signal.valid_signals()
+MAX_SOURCE = 1 << 18  # bytes; longer ones are compiled in the fork, where it costs the script alone
+
+
+class Ear:
+    """In the place of stderr: whether anything was said."""
+
+    def __init__(self):
+        self.heard = False
+
+    def write(self, text):
+        self.heard = True
+
+    def flush(self):
+        pass
+
+
+class Last:
+    """What `sys` loses last, when nothing of a script is left: the process ends then.
+
+    As after the end of an interpreter, by `exit` of the C library; but the interpreter, which is
+    in the shim still, is not taken apart.
+    """
+
+    exit = ctypes.PyDLL(None).exit  # what a library does then may still need the interpreter
+
+    def __init__(self, code):
+        self.code = code
+
+    def __del__(self):
+        self.exit(self.code)
+
+
+class Warm:
+    """An interpreter with its modules. `main` is what `__main__` holds before a script runs."""
+
+    def __init__(self, main):
+        self.main = main
+        self.codes = {}
+        self.opened = {}
+        self.spared = []
+        self.spared.append(self.spared)  # a circle that, once frozen, nothing frees
+        atexit.register(self.spare)  # the first to be registered is the last to be called
+        self.exit_code = None
+        self.coerced = os.environ.get("LC_CTYPE")
+        self.umask = os.umask(0)
+        os.umask(self.umask)
+
+    # the shim's side
+
+    def preload(self, modules):
+        """Imports them; a sentence when no script may be forked from what came of it."""
+        if sys.implementation.name != "cpython" or sys.version_info < (3, 8):
+            return "the venv's Python is no CPython from 3.8"
+        if has_threads():
+            return "the venv's Python starts a thread, which a fork would lose"
+        before = descriptors()
+        for name in modules:
+            try:
+                __import__(name)
+            except BaseException as error:  # whatever a module may raise
+                return f"importing {name} failed ({type(error).__name__}: {error})"[:500]
+            if has_threads():
+                return f"importing {name} starts a thread, which a fork would lose"
+        self.opened = {fd: of for fd, of in descriptors().items() if fd not in before}
+        self.names = frozenset(sys.modules)
+        gc.collect()
+        gc.freeze()  # so that a collection in a script copies no page of these
+        return None
+
+    def files(self):
+        """What the modules came from, less the standard library: path and (mtime_ns, size)."""
+        library = os.path.dirname(os.__file__) + os.sep
+        found = {}
+        for module in list(sys.modules.values()):
+            path = getattr(module, "__dict__", {}).get("__file__")
+            if isinstance(path, str) and (not path.startswith(library) or "-packages" in path):
+                try:
+                    found[path] = stamp(os.stat(path))
+                except OSError:  # in a zip file, say
+                    pass
+        return found
+
+    def code(self, path):
+        """The compiled script; None when that is better done by its own process."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no FIFO holds us up
+            with os.fdopen(fd, "rb") as file:
+                seen = stamp(os.fstat(fd))
+                kept = self.codes.get(path)
+                if kept is None or kept[0] != seen:
+                    kept = (seen, quietly_compiled(file.read(MAX_SOURCE + 1), path))
+                    self.codes.pop(path, None)
+                    self.codes[path] = kept
+                    while len(self.codes) > COMPILED:
+                        del self.codes[next(iter(self.codes))]
+        except OSError:  # gone, or no file: the script's interpreter says so
+            return None
+        return kept[1]
+
+    def fork(self, order, stdin, output):
+        """Starts a script: its pid, and 0 in the process that is to become it."""
+        if order["argv"][1] != "-m":
+            self.code(order["argv"][1])
+        os.chdir(order["cwd"])
+        # A signal that comes before the child has its own handlers must wait, not be swallowed.
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        try:
+            child = os.fork()
+        except OSError:  # no more processes
+            self.unblock()
+            os.chdir("/")
+            raise
+        if child == 0:
+            os.setsid()
+            for fd, number in ((stdin, 0), (output, 1), (output, 2)):
+                os.dup2(fd, number)
+            return 0
+        self.unblock()
+        os.chdir("/")
+        return child
+
+    def ended(self, error):
+        """Takes note how the script ended: None, or what it raised."""
+        if error is None or (isinstance(error, SystemExit) and error.code is None):
+            self.exit_code = 0
+        elif isinstance(error, SystemExit):
+            plain = isinstance(error.code, int) and 0 <= error.code < 256
+            self.exit_code = int(error.code) if plain else None
+        elif not isinstance(error, KeyboardInterrupt):  # that ends by a signal
+            self.exit_code = 1
+
+    def spare(self):
+        """Keeps preloaded modules and interpreter from being taken apart at the end of a script.
+
+        That would copy most of their pages, and cost more than most scripts. What the script has
+        made is taken apart as ever. In odd cases the interpreter goes the whole way.
+        """
+        for name in self.names:
+            if name not in ("__main__", "builtins", "sys"):
+                self.spared.append(sys.modules.pop(name, None))
+        plain = sys.stdout is self.streams[1] and sys.stderr is self.streams[2]
+        if self.exit_code is not None and plain and tasks() == 1:
+            sys.last = Last(self.exit_code)
+
+    def unblock(self):
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    # the script's side
+
+    def script(self, order, handlers):
+        """Makes this process what a new interpreter would be; [what to call, its arguments]."""
+        argv = order["argv"]
+        for fd, of in descriptors().items():
+            if fd > 2 and self.opened.get(fd) != of:
+                os.close(fd)
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+        self.unblock()
+        os.umask(self.umask)
+        os.environ.clear()
+        os.environ.update(order["env"])
+        if self.coerced is not None:  # by the interpreter, at its start in the C locale
+            os.environ.setdefault("LC_CTYPE", self.coerced)
+        time.tzset()
+        self.streams = renew_streams()
+        renew_randomness()
+        if "threading" in sys.modules:
+            sys.modules["threading"].main_thread()._set_native_id()
+        call = self.module(argv) if argv[1] == "-m" else self.file(argv)
+        if hasattr(sys, "orig_argv"):
+            sys.orig_argv = list(argv)
+        self.codes.clear()
+        return call
+
+    def module(self, argv):
+        import runpy
+
+        self.renew_main(None)
+        sys.argv = ["-m", *argv[3:]]
+        sys.path.insert(0, os.getcwd())
+        return [runpy._run_module_as_main, (argv[2],)]
+
+    def file(self, argv):
+        path = argv[1]
+        code = self.code(path)
+        if code is None:
+            code = self.compile_or_exec(argv)
+        sys.argv = argv[1:]
+        sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+        return [exec, (code, self.renew_main(path))]
+
+    def compile_or_exec(self, argv):
+        try:
+            with open(argv[1], "rb") as file:
+                return compile(file.read(), argv[1], "exec", dont_inherit=True)
+        except (OSError, SyntaxError, ValueError, MemoryError, RecursionError):
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as a new process has them
+                signal.signal(number, signal.SIG_DFL)
+            os.execve(argv[0], argv, os.environ)
+
+    def renew_main(self, path):
+        """A fresh `__main__`; gives its dictionary."""
+        main = type(sys)("__main__")
+        space = main.__dict__
+        space.update(self.main)
+        space.update(__doc__=None, __file__=path)
+        space["__loader__"] = type(space["__loader__"])("__main__", path)
+        if "__annotations__" in space:
+            space["__annotations__"] = {}
+        if path is None:
+            del space["__file__"]
+        sys.modules["__main__"] = main
+        return space
+
+
+def stamp(stat):
+    """What tells one content of a file from another: a list, as JSON gives it back."""
+    return [stat.st_mtime_ns, stat.st_size, stat.st_ino]
+
+
+def descriptors():
+    """Open file descriptors and what they are of; that of the listing left out."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # no /proc on this system
+        names = os.listdir("/dev/fd")
+    found = {}
+    for fd in map(int, names):
+        try:
+            stat = os.fstat(fd)
+        except OSError:  # the listing's
+            continue
+        found[fd] = (stat.st_dev, stat.st_ino)
+    return found
+
+
+def has_threads():
+    """Whether another thread runs, less those that end by themselves before a fork.
+
+    OpenBLAS, say, has such: they come back in the child when they are needed.
+    """
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        return True
+    if tasks() == 1:
+        return False
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return tasks() > 1
+
+
+def tasks():
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:  # no /proc on this system
+        return 1
+
+
+def quietly_compiled(source, path):
+    """The code; None for what is too long, does not compile, or makes the compiler warn.
+
+    With an empty module `warnings` it is the interpreter itself that prints: the real one would
+    be imported, and remember lines of the script, in every later fork.
+    """
+    if len(source) > MAX_SOURCE:
+        return None
+    stderr, sys.stderr = sys.stderr, Ear()
+    warnings = sys.modules.get("warnings")
+    sys.modules["warnings"] = type(sys)("warnings")
+    try:
+        code = compile(source, path, "exec", dont_inherit=True)
+        return None if sys.stderr.heard else code
+    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
+        return None
+    finally:
+        sys.stderr = stderr
+        if warnings is None:
+            del sys.modules["warnings"]
+        else:
+            sys.modules["warnings"] = warnings
+
+
+def renew_streams():
+    """New ones over the new descriptors: a stream remembers whether its file can seek."""
+    streams = []
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        old = getattr(sys, f"__{name}__")
+        raw = io.FileIO(old.fileno(), mode, closefd=False)
+        raw.name = f"<{name}>"
+        buffer = raw if isinstance(old.buffer, io.FileIO) else None
+        if buffer is None:
+            buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+        stream = io.TextIOWrapper(
+            buffer,
+            encoding=old.encoding,
+            errors=old.errors,
+            newline=None if mode == "r" else "\n",
+            line_buffering=old.line_buffering,
+            write_through=old.write_through,
+        )
+        stream.mode = mode
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+        streams.append(stream)
+    return streams
+
+
+def renew_randomness():
+    """Nothing random, unique or secret may come out the same in two scripts.
+
+    `random` sees to itself at a fork.
+    """
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
+    if "uuid" in sys.modules:
+        sys.modules["uuid"]._last_timestamp = None
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # TMPDIR is the script's own
