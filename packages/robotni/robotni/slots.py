@@ -20,14 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from robotni import shim
 from robotni.datadir import take_lock
 from robotni.rundir import RunDir
+from robotni.shim import wire
 
 ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
 QUIET_LOOKS = 5  # one look may miss what ends and forks anew every moment
 YOUNG = 64
-_SHIM = str(Path(__file__).with_name("shim.py"))
+_SHIM = str(Path(__file__).with_name("shim") / "shim.py")
 
 
 class Leave:
@@ -59,7 +59,7 @@ class Slot:
     def __init__(
         self,
         log: Path,
-        python: Sequence[str] = (sys.executable, "-E", "-S"),
+        python: Sequence[str] = (),
         arguments: Sequence[str] = (),
         environ: Optional[Mapping[str, str]] = None,
     ) -> None:
@@ -68,7 +68,12 @@ class Slot:
         self._socket = ours
         with theirs, open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as err:
             self._process = subprocess.Popen(
-                [*python, _SHIM, str(theirs.fileno()), *arguments],
+                [
+                    *(python or (sys.executable, "-E", "-S")),
+                    _SHIM,
+                    str(theirs.fileno()),
+                    *arguments,
+                ],
                 env=environ,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -94,7 +99,7 @@ class Slot:
         body = json.dumps(order).encode()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
         try:
-            self._socket.sendmsg([shim.HEADER.pack(len(body))], [rights])
+            self._socket.sendmsg([wire.HEADER.pack(len(body))], [rights])
             self._socket.sendall(body)
         except OSError:  # it died between two runs
             return False
@@ -115,7 +120,7 @@ class Slot:
             answer = self._socket.recv(1)
         except ConnectionError:
             answer = b""
-        return {shim.ENDED: ENDED, shim.NOT_BEGUN: NOT_BEGUN}.get(answer, DIED)
+        return {wire.ENDED: ENDED, wire.NOT_BEGUN: NOT_BEGUN}.get(answer, DIED)
 
     def kill(self) -> None:
         """Ends a shim that has no run, and what it may have started."""

@@ -217,7 +217,9 @@ def test_modules_are_those_of_a_new_interpreter_whatever_ran_before(
     assert set(bench.say(shims.bare, script).split()) == expected
     loaded = set(bench.say(shims.loaded, script).split())
     assert {"helper", "ssl"} <= loaded
-    assert not loaded & {"robotni", "shim", "warm", "ctypes"}
+    assert not loaded & {"robotni", "shim", "loop", "ctypes"}
+    script = "import sys; print(*sorted(sys.path_importer_cache), sep=',')"
+    assert bench.say(shims.bare, script) == bench.say(shims.cold, script)
 
 
 def test_what_the_shim_has_imported_is_whole_for_a_script(bench: Bench, shims: Shims) -> None:

@@ -9,7 +9,8 @@ from typing import Iterator
 import pytest
 
 from robotni.request import JobRequest
-from robotni.shim import Run
+from robotni.shim.cold import spawn
+from robotni.shim.run import Run
 from robotni.tests.conftest import House
 from robotni.tests.processes import eventually
 
@@ -125,8 +126,8 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
     wake, writer = os.pipe()
     began = time.monotonic()
     with monkeypatch.context() as patch:
-        patch.setattr("robotni.shim.time.time", jumping)
-        run = Run(order, wake)
+        patch.setattr("robotni.shim.run.time.time", jumping)
+        run = Run(order, wake, spawn)
         assert run.execute()
     os.close(wake)
     os.close(writer)

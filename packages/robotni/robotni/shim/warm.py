@@ -4,36 +4,21 @@ A script shall not notice. In its own process it finds the `__main__`, the argum
 folder, streams, signals and random numbers that a new interpreter would have given it, and it ends
 as one does. What needs a new interpreter all the same (a script that does not
 compile, a zip file) gets one by exec. `DIFFERENCES` in `interpreters.py` says what stays apart.
-
-Loaded by path into `shim.py`, in the interpreter of a venv: standard library only, CPython from
-3.8, and nothing of robotni may be imported.
 """
 
 import atexit
 import ctypes
 import gc
-import io
 import os
 import signal
 import sys
 import time
 
-COMPILED = 64  # scripts whose code is kept
+from .codes import Codes, stamp
+from .inside import descriptors, has_threads, tasks
+from .renewal import renew_randomness, renew_streams
+
 ALL = signal.valid_signals()
-MAX_SOURCE = 1 << 18  # bytes; longer ones are compiled in the fork, where it costs the script alone
-
-
-class Ear:
-    """In the place of stderr: whether anything was said."""
-
-    def __init__(self):
-        self.heard = False
-
-    def write(self, text):
-        self.heard = True
-
-    def flush(self):
-        pass
 
 
 class Last:
@@ -57,7 +42,7 @@ class Warm:
 
     def __init__(self, main):
         self.main = main
-        self.codes = {}
+        self.codes = Codes()
         self.opened = {}
         self.spared = []
         self.spared.append(self.spared)  # a circle that, once frozen, nothing frees
@@ -102,27 +87,10 @@ class Warm:
                     pass
         return found
 
-    def code(self, path):
-        """The compiled script; None when that is better done by its own process."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no FIFO holds us up
-            with os.fdopen(fd, "rb") as file:
-                seen = stamp(os.fstat(fd))
-                kept = self.codes.get(path)
-                if kept is None or kept[0] != seen:
-                    kept = (seen, quietly_compiled(file.read(MAX_SOURCE + 1), path))
-                    self.codes.pop(path, None)
-                    self.codes[path] = kept
-                    while len(self.codes) > COMPILED:
-                        del self.codes[next(iter(self.codes))]
-        except OSError:  # gone, or no file: the script's interpreter says so
-            return None
-        return kept[1]
-
     def fork(self, order, stdin, output):
         """Starts a script: its pid, and 0 in the process that is to become it."""
         if order["argv"][1] != "-m":
-            self.code(order["argv"][1])
+            self.codes.get(order["argv"][1])
         os.chdir(order["cwd"])
         # A signal that comes before the child has its own handlers must wait, not be swallowed.
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
@@ -206,11 +174,12 @@ class Warm:
 
     def file(self, argv):
         path = argv[1]
-        code = self.code(path)
+        code = self.codes.get(path)
         if code is None:
             code = self.compile_or_exec(argv)
         sys.argv = argv[1:]
         sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+        sys.path_importer_cache[path] = None
         return [exec, (code, self.renew_main(path))]
 
     def compile_or_exec(self, argv):
@@ -235,114 +204,3 @@ class Warm:
             del space["__file__"]
         sys.modules["__main__"] = main
         return space
-
-
-def stamp(stat):
-    """What tells one content of a file from another: a list, as JSON gives it back."""
-    return [stat.st_mtime_ns, stat.st_size, stat.st_ino]
-
-
-def descriptors():
-    """Open file descriptors and what they are of; that of the listing left out."""
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:  # no /proc on this system
-        names = os.listdir("/dev/fd")
-    found = {}
-    for fd in map(int, names):
-        try:
-            stat = os.fstat(fd)
-        except OSError:  # the listing's
-            continue
-        found[fd] = (stat.st_dev, stat.st_ino)
-    return found
-
-
-def has_threads():
-    """Whether another thread runs, less those that end by themselves before a fork.
-
-    OpenBLAS, say, has such: they come back in the child when they are needed.
-    """
-    threading = sys.modules.get("threading")
-    if threading is not None and threading.active_count() > 1:
-        return True
-    if tasks() == 1:
-        return False
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    return tasks() > 1
-
-
-def tasks():
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:  # no /proc on this system
-        return 1
-
-
-def quietly_compiled(source, path):
-    """The code; None for what is too long, does not compile, or makes the compiler warn.
-
-    With an empty module `warnings` it is the interpreter itself that prints: the real one would
-    be imported, and remember lines of the script, in every later fork.
-    """
-    if len(source) > MAX_SOURCE:
-        return None
-    stderr, sys.stderr = sys.stderr, Ear()
-    warnings = sys.modules.get("warnings")
-    sys.modules["warnings"] = type(sys)("warnings")
-    try:
-        code = compile(source, path, "exec", dont_inherit=True)
-        return None if sys.stderr.heard else code
-    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
-        return None
-    finally:
-        sys.stderr = stderr
-        if warnings is None:
-            del sys.modules["warnings"]
-        else:
-            sys.modules["warnings"] = warnings
-
-
-def renew_streams():
-    """New ones over the new descriptors: a stream remembers whether its file can seek."""
-    streams = []
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        old = getattr(sys, f"__{name}__")
-        raw = io.FileIO(old.fileno(), mode, closefd=False)
-        raw.name = f"<{name}>"
-        buffer = raw if isinstance(old.buffer, io.FileIO) else None
-        if buffer is None:
-            buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
-        stream = io.TextIOWrapper(
-            buffer,
-            encoding=old.encoding,
-            errors=old.errors,
-            newline=None if mode == "r" else "\n",
-            line_buffering=old.line_buffering,
-            write_through=old.write_through,
-        )
-        stream.mode = mode
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-        streams.append(stream)
-    return streams
-
-
-def renew_randomness():
-    """Nothing random, unique or secret may come out the same in two scripts.
-
-    `random` sees to itself at a fork.
-    """
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-    if "ssl" in sys.modules:
-        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
-    if "uuid" in sys.modules:
-        sys.modules["uuid"]._last_timestamp = None
-    if "multiprocessing.process" in sys.modules:
-        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
-    if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None  # TMPDIR is the script's own

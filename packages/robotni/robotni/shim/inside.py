@@ -1,0 +1,44 @@
+"""What this process itself has: open descriptors, threads."""
+
+import os
+import sys
+
+
+def descriptors():
+    """Open file descriptors and what they are of; that of the listing left out."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # no /proc on this system
+        names = os.listdir("/dev/fd")
+    found = {}
+    for fd in map(int, names):
+        try:
+            stat = os.fstat(fd)
+        except OSError:  # the listing's
+            continue
+        found[fd] = (stat.st_dev, stat.st_ino)
+    return found
+
+
+def has_threads():
+    """Whether another thread runs, less those that end by themselves before a fork.
+
+    OpenBLAS, say, has such: they come back in the child when they are needed.
+    """
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        return True
+    if tasks() == 1:
+        return False
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return tasks() > 1
+
+
+def tasks():
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:  # no /proc on this system
+        return 1

@@ -1,0 +1,270 @@
+"""One run, from the evidence of its start to that of its end."""
+
+import json
+import os
+import select
+import signal
+import time
+
+from .evidence import EXIT_ROOM, FULL, exit_of, oom_kills, set_aside, sync, write_file
+from .tree import descendants, mark
+
+DRAIN = 1 << 16
+QUIET_GRACE = 1.0  # seconds what a script leaves behind has, after it ended by itself
+GIVE_UP = 30.0  # seconds until what not even SIGKILL ends is left alone
+
+
+class Forked(BaseException):
+    """This process is the script's; what the shim has open is closed on the way up."""
+
+
+class Run:
+    """One run, from evidence to evidence. `start(order, stdin, output)` gives the script's pid."""
+
+    def __init__(self, order, wake, start):
+        self.order = order
+        self.folder = order["folder"]
+        self.wake = wake
+        self.start = start
+        self.child = None
+        self.status = None
+        self.total = self.kept = 0
+        self.stopped_by = None
+        self.spawn_error = None
+        self.survived = False
+        self.pipe = self.log = self.ring = None
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def execute(self):
+        """Whether the run was begun; if not (a full disk), nothing has happened."""
+        started_at = time.time()
+        ooms = oom_kills()
+        try:
+            try:
+                self.begin(started_at)
+            except OSError:
+                self.forget()
+                return False
+            if self.is_cancelled():
+                self.stopped_by = "cancel"
+            else:
+                self.spawn()
+            if self.child is not None:
+                self.watch()
+                self.clear()
+                self.drain()
+            self.finish(self.facts(started_at, ooms))
+            return True
+        finally:
+            for fd in (self.pipe, self.log, self.ring):
+                if fd is not None:
+                    os.close(fd)
+
+    def begin(self, now):
+        """After this the run counts as started, whatever happens to us."""
+        try:
+            os.mkfifo(self.path("ring"), 0o600)
+        except FileExistsError:
+            pass
+        self.ring = os.open(self.path("ring"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self.log = os.open(self.path("output"), flags, 0o600)
+        self.keep(self.order.get("note", "").encode("utf-8", "replace"))
+        set_aside(self.path("exit.tmp"), EXIT_ROOM)
+        evidence = {"startedAt": now, "shim": os.getpid(), "mark": mark()}
+        write_file(self.path("started"), json.dumps(evidence).encode())
+
+    def forget(self):
+        try:
+            os.unlink(self.path("started"))
+        except FileNotFoundError:
+            pass
+
+    def is_cancelled(self):
+        return os.path.exists(self.path("cancel"))
+
+    def spawn(self):
+        self.pipe, write_end = os.pipe()
+        os.set_blocking(self.pipe, False)
+        stdin = self.open_stdin()
+        try:
+            self.child = self.start(self.order, stdin, write_end)
+            if self.child == 0:
+                raise Forked(self.order)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            what, where = self.order["argv"][0], self.order["cwd"]
+            self.spawn_error = f"{what} could not be started in {where}: {reason}."
+        finally:
+            os.close(write_end)
+            os.close(stdin)
+
+    def open_stdin(self):
+        text = self.order.get("stdin")
+        if text is None:
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self.path("stdin"), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.unlink(self.path("stdin"))  # the script alone keeps it
+        data = memoryview(text.encode("utf-8", "surrogatepass"))
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    def watch(self):
+        """Pumps output until the script has ended, by itself or because it was told to."""
+        deadline = time.monotonic() + self.order["timeout"]
+        kill_at = None
+        while self.status is None:
+            until = deadline if kill_at is None else kill_at
+            self.wait(until - time.monotonic())
+            self.reap()
+            now = time.monotonic()
+            if self.status is not None:
+                break
+            if self.stopped_by is None and (self.is_cancelled() or now >= deadline):
+                self.stopped_by = "cancel" if self.is_cancelled() else "timeout"
+                self.send(signal.SIGTERM)
+                kill_at = now + self.order["grace"]
+            elif kill_at is not None and now >= kill_at:
+                self.send(signal.SIGKILL)
+                kill_at = now + 0.05
+
+    def clear(self):
+        """Ends what the script left behind: SIGTERM, a moment, SIGKILL until nothing is left."""
+        self.grant_grace()
+        give_up = time.monotonic() + GIVE_UP
+        while self.reap():
+            if time.monotonic() > give_up:
+                self.survived = True
+                return
+            self.send(signal.SIGKILL)
+            self.wait(0.002)
+
+    def grant_grace(self):
+        if not self.reap():
+            return
+        self.send(signal.SIGTERM)
+        grace = min(self.order["grace"], QUIET_GRACE)
+        patience = time.monotonic() + grace
+        while self.reap() and time.monotonic() < patience:
+            self.wait(min(0.02, max(0.0, patience - time.monotonic())))
+
+    def send(self, number):
+        """Signals everything below this process; where that cannot be seen, the group."""
+        pids = descendants()
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):  # gone, or of another user
+                pass
+        if not pids:
+            try:
+                os.killpg(self.child, number)
+            except (ProcessLookupError, PermissionError):  # gone, or nothing but zombies
+                pass
+
+    def reap(self):
+        """Collects the dead; whether any process is left below this one."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.child:
+                self.status = status
+
+    def wait(self, seconds):
+        """Sleeps until there is output, a signal or a ring, at most `seconds`; takes it in."""
+        fds = [fd for fd in (self.pipe, self.wake, self.ring) if fd is not None]
+        ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, 3600)))
+        for fd in ready:
+            if fd == self.pipe:
+                self.pump()
+            else:
+                swallow(fd)
+
+    def pump(self):
+        """One read of the pipe; False when there is nothing more to be had now."""
+        try:
+            data = os.read(self.pipe, DRAIN)
+        except BlockingIOError:
+            return False
+        if not data:
+            os.close(self.pipe)
+            self.pipe = None
+            return False
+        self.keep(data)
+        return True
+
+    def keep(self, data):
+        """Counts output, and writes to the log what the cap and the disk allow."""
+        self.total += len(data)
+        keep = data[: max(0, self.order["maxOutput"] - self.kept)]
+        while keep:
+            try:
+                written = os.write(self.log, keep)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                break  # count on, keep nothing
+            self.kept += written
+            keep = keep[written:]
+
+    def drain(self):
+        """What is still in the pipe; whoever else holds it is not waited for."""
+        limit = self.total + (1 << 20)
+        while self.pipe is not None and self.total < limit and self.pump():
+            pass
+
+    def facts(self, started_at, ooms):
+        code, number = exit_of(self.status)
+        killed = number == signal.SIGKILL and self.stopped_by is None
+        return {
+            "startedAt": started_at,
+            "finishedAt": time.time(),
+            "exitCode": code,
+            "signal": number,
+            "stoppedBy": self.stopped_by,
+            "spawnError": self.spawn_error and self.spawn_error[:1000],
+            "outOfMemory": killed and oom_kills() > ooms,
+            "outputBytes": self.total,
+            "outputTruncated": self.total > self.kept,
+        }
+
+    def finish(self, facts):
+        """Leaves word of the end. On a full disk it waits for room: losing it is worse."""
+        text = json.dumps(facts).encode().ljust(EXIT_ROOM)
+        while True:
+            try:
+                if self.kept:
+                    os.fsync(self.log)
+                    self.sync_folders()
+                write_file(self.path("exit.tmp"), text, os.O_CREAT)
+                os.rename(self.path("exit.tmp"), self.path("exit.json"))
+                return
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                time.sleep(1)
+
+    def sync_folders(self):
+        for folder in (self.folder, os.path.dirname(self.folder), self.order["jobs"]):
+            sync(folder)
+
+    def sync_end(self):
+        """Nobody is there to store the end: it must survive a power cut by itself."""
+        sync(self.path("exit.json"))
+        self.sync_folders()
+
+
+def swallow(fd):
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
