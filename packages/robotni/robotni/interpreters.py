@@ -27,12 +27,11 @@ NO_INTERPRETERS = {"interpreters": 0, "memoryBytes": 0}
 DIFFERENCES: Tuple[str, ...] = (
     "the hash seed is the warm interpreter's, so sets of strings are ordered alike in its runs",
     "addresses of memory (id, ASLR) are alike in the runs of one warm interpreter",
-    "preloaded modules are imported in the folder / with the server's part of the environment, and "
-    "of the request's env only HOME, LANG, LC_*, OMP_*, OPENBLAS_* and MKL_*",
+    "preloaded modules are imported in the folder /, and see of the request's env only HOME, LANG, "
+    "LC_*, OMP_*, OPENBLAS_*, MKL_*",
     "a preloaded module wins over a file of that name beside the script",
     "ps, /proc/self/cmdline and environ show how the warm interpreter was started",
-    "inspect.stack(), traceback.print_stack() and warnings with a stacklevel see one frame below "
-    "the script's own",
+    "inspect.stack(), print_stack() and a warning's stacklevel see one frame below the script's",
     "gc.get_freeze_count() is not 0, and peak memory (ru_maxrss) counts the preloaded modules",
     "objects that preloaded modules hold at the end of a script get no __del__",
     "no -X flag, and no variable PYTHON…, can be given",

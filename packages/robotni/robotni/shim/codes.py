@@ -2,6 +2,7 @@
 
 import os
 import sys
+from stat import S_ISREG
 
 COMPILED = 64  # scripts whose code is kept
 MAX_SOURCE = 1 << 18  # bytes; longer ones are compiled in the fork, where it costs the script alone
@@ -18,7 +19,10 @@ class Codes:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no FIFO holds us up
             with os.fdopen(fd, "rb") as file:
-                seen = stamp(os.fstat(fd))
+                found = os.fstat(fd)
+                if not S_ISREG(found.st_mode):
+                    return None
+                seen = stamp(found)
                 kept = self.kept.get(path)
                 if kept is None or kept[0] != seen:
                     kept = (seen, quietly_compiled(file.read(MAX_SOURCE + 1), path))

@@ -123,7 +123,7 @@ def test_each_technology_has_its_owners(technology: str) -> None:
 
 def test_the_shim_needs_the_standard_library_only() -> None:
     allowed = set(getattr(sys, "stdlib_module_names", ())) or {
-        "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os", "resource", "runpy",
+        "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os", "resource", "runpy", "stat",
         "select", "signal", "socket", "struct", "subprocess", "sys", "time",
     }  # fmt: skip
     for module, path in modules().items():

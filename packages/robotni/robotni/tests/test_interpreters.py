@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List
 import psutil
 import pytest
 
-from robotni.interpreters import read_report
+from robotni.interpreters import DIFFERENCES, read_report
 from robotni.job import Job
 from robotni.request import JobRequest
 from robotni.tests.conftest import House
@@ -228,6 +228,13 @@ with open("at", "a") as file:
     for thread in threads:
         thread.join()
     assert (house.project / "at").read_text() == "+-" * 6
+
+
+def test_what_it_cannot_hide_is_in_the_docs_word_for_word() -> None:
+    page = Path(__file__).parents[4] / "docs" / "howto" / "warm.md"
+    told = " ".join(page.read_text(encoding="utf-8").split())
+    for difference in DIFFERENCES:
+        assert f"* {difference}" in told
 
 
 # with real workers
