@@ -20,6 +20,18 @@ def descriptors():
     return found
 
 
+def close_all(kept, top):
+    """Closes all above 2, less what `kept` tells. No other of this process was ever above `top`,
+    but for the few that a run needs: the kernel gives the lowest that is free.
+    """
+    if not kept:
+        os.closerange(3, top + 32)
+        return
+    for fd, of in descriptors().items():
+        if fd > 2 and kept.get(fd) != of:
+            os.close(fd)
+
+
 def has_threads():
     """Whether another thread runs, less those that end by themselves before a fork.
 

@@ -1,12 +1,13 @@
 """Runs come from the worker, one after another, until it is gone."""
 
+import _signal as signal
 import json
 import os
 import select
-import signal
 import socket
 import sys
 
+from .ring import Ring
 from .run import Forked, Run
 from .tree import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
 from .wire import ENDED, NOT_BEGUN, receive
@@ -83,12 +84,13 @@ def listen():
 
 
 def serve(worker, wake, start):
+    ring = Ring()
     while True:
         message = receive(worker)
         if message is None:
             return
         order, lock = message
-        run = Run(order, wake, start)
+        run = Run(order, wake, ring, start)
         begun = run.execute()
         os.close(lock)
         try:

@@ -21,10 +21,11 @@ class Forked(BaseException):
 class Run:
     """One run, from evidence to evidence. `start(order, stdin, output)` gives the script's pid."""
 
-    def __init__(self, order, wake, start):
+    def __init__(self, order, wake, ring, start):
         self.order = order
         self.folder = order["folder"]
         self.wake = wake
+        self.ring = ring
         self.start = start
         self.child = None
         self.status = None
@@ -32,7 +33,7 @@ class Run:
         self.stopped_by = None
         self.spawn_error = None
         self.survived = False
-        self.pipe = self.log = self.ring = None
+        self.pipe = self.log = None
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -58,17 +59,13 @@ class Run:
             self.finish(self.facts(started_at, ooms))
             return True
         finally:
-            for fd in (self.pipe, self.log, self.ring):
+            for fd in (self.pipe, self.log):
                 if fd is not None:
                     os.close(fd)
 
     def begin(self, now):
         """After this the run counts as started, whatever happens to us."""
-        try:
-            os.mkfifo(self.path("ring"), 0o600)
-        except FileExistsError:
-            pass
-        self.ring = os.open(self.path("ring"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.ring.hang(self.path("ring"))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
         self.keep(self.order.get("note", "").encode("utf-8", "replace"))
@@ -180,7 +177,7 @@ class Run:
 
     def wait(self, seconds):
         """Sleeps until there is output, a signal or a ring, at most `seconds`; takes it in."""
-        fds = [fd for fd in (self.pipe, self.wake, self.ring) if fd is not None]
+        fds = [fd for fd in (self.pipe, self.wake, self.ring.fd) if fd is not None]
         ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, 3600)))
         for fd in ready:
             if fd == self.pipe:

@@ -6,17 +6,17 @@ as one does. What needs a new interpreter all the same (a script that does not
 compile, a zip file) gets one by exec. `DIFFERENCES` in `interpreters.py` says what stays apart.
 """
 
+import _signal as signal  # what `signal` is made of, without making enums of all in a mask
 import atexit
 import ctypes
 import gc
 import os
-import signal
 import sys
 import time
 
 from .codes import Codes, stamp
-from .inside import descriptors, has_threads, tasks
-from .renewal import renew_randomness, renew_streams
+from .inside import close_all, descriptors, has_threads, tasks
+from .renewal import new_streams, renew_environ, renew_randomness
 
 ALL = signal.valid_signals()
 
@@ -37,12 +37,19 @@ class Last:
         self.exit(self.code)
 
 
+def is_plain(pair):
+    """Whether this entry of `sys.modules` can be set aside at the end of a script."""
+    name, module = pair
+    return type(module) is type(sys) and name not in ("__main__", "builtins", "sys")
+
+
 class Warm:
     """An interpreter with its modules. `main` is what `__main__` holds before a script runs."""
 
     def __init__(self, main):
         self.main = main
         self.codes = Codes()
+        self.code = None
         self.opened = {}
         self.spared = []
         self.spared.append(self.spared)  # a circle that, once frozen, nothing frees
@@ -69,7 +76,9 @@ class Warm:
             if has_threads():
                 return f"importing {name} starts a thread, which a fork would lose"
         self.opened = {fd: of for fd, of in descriptors().items() if fd not in before}
-        self.names = frozenset(sys.modules)
+        self.top = max(descriptors())
+        self.loaded = frozenset(filter(is_plain, sys.modules.items()))
+        self.streams = new_streams()
         gc.collect()
         gc.freeze()  # so that a collection in a script copies no page of these
         return None
@@ -89,8 +98,8 @@ class Warm:
 
     def fork(self, order, stdin, output):
         """Starts a script: its pid, and 0 in the process that is to become it."""
-        if order["argv"][1] != "-m":
-            self.codes.get(order["argv"][1])
+        path = order["argv"][1]
+        self.code = None if path == "-m" else self.codes.get(path)
         os.chdir(order["cwd"])
         # A signal that comes before the child has its own handlers must wait, not be swallowed.
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
@@ -124,10 +133,16 @@ class Warm:
 
         That would copy most of their pages, and cost more than most scripts. What the script has
         made is taken apart as ever. In odd cases the interpreter goes the whole way.
+        Names and modules are moved in pairs: whoever touches one of them copies a page.
         """
-        for name in self.names:
-            if name not in ("__main__", "builtins", "sys"):
-                self.spared.append(sys.modules.pop(name, None))
+        modules, own = sys.modules, []
+        while modules:
+            pair = modules.popitem()
+            try:
+                (self.spared if pair in self.loaded else own).append(pair)
+            except TypeError:  # something without a hash
+                own.append(pair)
+        modules.update(reversed(own))
         plain = sys.stdout is self.streams[1] and sys.stderr is self.streams[2]
         if self.exit_code is not None and plain and tasks() == 1:
             sys.last = Last(self.exit_code)
@@ -139,22 +154,22 @@ class Warm:
 
     def script(self, order, handlers):
         """Makes this process what a new interpreter would be; [what to call, its arguments]."""
+        gc.freeze()  # what the shim has made since it is none of the script's, or its collections'
         argv = order["argv"]
-        for fd, of in descriptors().items():
-            if fd > 2 and self.opened.get(fd) != of:
-                os.close(fd)
+        close_all(self.opened, self.top)
         signal.set_wakeup_fd(-1)
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
         self.unblock()
         os.umask(self.umask)
-        os.environ.clear()
-        os.environ.update(order["env"])
+        renew_environ(order["env"])
         if self.coerced is not None:  # by the interpreter, at its start in the C locale
             os.environ.setdefault("LC_CTYPE", self.coerced)
         time.tzset()
-        self.streams = renew_streams()
+        for name, stream in zip(("stdin", "stdout", "stderr"), self.streams):
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
         renew_randomness()
         if "threading" in sys.modules:
             sys.modules["threading"].main_thread()._set_native_id()
@@ -174,9 +189,8 @@ class Warm:
 
     def file(self, argv):
         path = argv[1]
-        code = self.codes.get(path)
-        if code is None:
-            code = self.compile_or_exec(argv)
+        code = self.code or self.compile_or_exec(argv)
+        self.code = None
         sys.argv = argv[1:]
         sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
         sys.path_importer_cache[path] = None

@@ -32,7 +32,7 @@ ROWS = (
     {"condition", "database", "rows"},
     {"datadir", "schema", "shim.loop", "events", "logs", "body", "census", "witness"},
     {"shim.run", "shim.cold", "shim.warm", "shim.wire"},
-    {"shim.evidence", "shim.tree", "shim.codes", "shim.inside", "shim.renewal"},
+    {"shim.evidence", "shim.tree", "shim.codes", "shim.inside", "shim.renewal", "shim.ring"},
     {"shim", "shim.shim"},
     {"job", "request", "settings"},
     {"errors"},
@@ -42,8 +42,8 @@ OWNERS = {
     "playhouse": set(),
     "sqlite3": {"condition"},
     "subprocess": {"slots", "shim.cold", "starter", "demo", "storm"},
-    "signal": {"slots", "consumer", "demo", "job", "cli_run"}
-    | {"shim.loop", "shim.run", "shim.warm"},
+    "signal": {"slots", "shim.run", "consumer", "demo", "job", "cli_run"},
+    "_signal": {"shim.loop", "shim.warm"},
     "fastapi": {"api", "problems", "routes_worker", "routes_queue", "pages"},
     "starlette": {"api", "problems", "conditional", "routes_worker", "pages"},
     "uvicorn": {"serving"},
@@ -123,8 +123,8 @@ def test_each_technology_has_its_owners(technology: str) -> None:
 
 def test_the_shim_needs_the_standard_library_only() -> None:
     allowed = set(getattr(sys, "stdlib_module_names", ())) or {
-        "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os", "resource", "runpy", "stat",
-        "select", "signal", "socket", "struct", "subprocess", "sys", "time",
+        "_signal", "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os", "resource",
+        "runpy", "select", "signal", "socket", "stat", "struct", "subprocess", "sys", "time",
     }  # fmt: skip
     for module, path in modules().items():
         if module.startswith("shim"):
@@ -181,5 +181,5 @@ def test_two_broad_excepts_and_no_more() -> None:
 
 def test_the_environment_is_read_in_the_entries_only() -> None:
     readers = {m for m, p in modules().items() if re.search(r"os\.environ|getenv", p.read_text())}
-    scripts = {"witness", "shim.warm"}  # one is a script, the other becomes one
+    scripts = {"witness", "shim.warm", "shim.renewal"}  # one is a script, the others become one
     assert readers <= {"wiring", "cli", "cli_url", "demo"} | scripts
