@@ -14,9 +14,8 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 from robotni import events
 from robotni.datadir import DataDir, is_locked, ring
-from robotni.environment import at_start, command_line, environment, passed
 from robotni.errors import InvalidRequest, StorageFull
-from robotni.interpreters import Interpreters, Recipe
+from robotni.interpreters import Interpreters
 from robotni.job import (
     PENDING,
     RUNNING,
@@ -31,12 +30,12 @@ from robotni.job import (
     outcome,
     signal_name,
 )
+from robotni.orders import Orders, recipe
 from robotni.preflight import Place, Preflight
 from robotni.rundir import RunDir
 from robotni.settings import Settings
 from robotni.slots import LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
 from robotni.store import Store
-from robotni.workers import Registry
 
 PAUSE = 1.0  # seconds before another try where the machine, not the job, is at fault
 ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
@@ -61,9 +60,8 @@ class Runner:
         self._settings = settings
         self._store = store
         self._datadir = datadir
-        self._server = passed(server, settings.pass_env)
         self._clock = clock
-        self._registry = Registry()
+        self._orders = Orders(settings, datadir, server)
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
         self._mine: Set[Tuple[str, int]] = set()
         self._mine_lock = threading.Lock()
@@ -171,7 +169,7 @@ class Runner:
         except InvalidRequest as error:
             self.settle(job, ExitFacts(spawn_error=f"{error}."))
             return None
-        order = self._order(job, rundir)
+        order = self._orders.order(job, rundir)
         slot = taken.enter_context(self._warm_slot(job, rundir, order)) if job.warm else None
         if job.warm and self.leave.is_set():
             self.release(job, "this worker leaves")
@@ -187,27 +185,11 @@ class Runner:
         self, job: Job, rundir: RunDir, order: Dict[str, Any]
     ) -> Iterator[Optional[Slot]]:
         """None when the run must go cold; the order then says why, for the job's output."""
-        environ = tuple(sorted(at_start(order["env"], job.env).items()))
-        recipe = Recipe(job.venv or "", tuple(job.preload), environ)
-        given_up = rundir.is_cancel_requested
-        with self.interpreters.take(recipe, self.leave.fd, given_up, job.timeout) as (slot, why):
+        wanted, given_up = recipe(job, order), rundir.is_cancel_requested
+        with self.interpreters.take(wanted, self.leave.fd, given_up, job.timeout) as (slot, why):
             if why:
                 order["note"] = f"robotni: {why}; this run is cold\n"
             yield slot
-
-    def _order(self, job: Job, rundir: RunDir) -> Dict[str, Any]:
-        settings = self._settings
-        return {
-            "folder": str(rundir.path),
-            "jobs": str(self._datadir.jobs),
-            "argv": command_line(job, str(self._registry.get(job.type).script)),
-            "cwd": job.cwd,
-            "env": environment(job, rundir, self._server, settings.url),
-            "stdin": job.stdin,
-            "timeout": job.timeout,
-            "grace": settings.kill_grace,
-            "maxOutput": settings.max_output,
-        }
 
     def _postpone(self, job: Job, why: str) -> None:
         """The machine's fault: a moment's pause, then pending again, the attempt given back."""

@@ -25,6 +25,7 @@ ROWS = (
     {"problems", "guard", "calls"},
     {"upkeep", "starter"},
     {"engine", "runner", "stats"},
+    {"orders"},
     {"environment", "workers", "interpreters"},
     {"preflight", "header"},
     {"store", "slots"},
