@@ -39,6 +39,9 @@ FORKING = """
 import os, subprocess
 subprocess.Popen(["sleep", "60"], start_new_session=True, env={"OF": os.environ["HOME"]})
 """
+THIS = sys.version_info[:2]
+# What a shim does for any run, warm or not, is the same on each Python.
+once = pytest.mark.skipif(THIS < (3, 9), reason="the tests on another Python look at it")
 STDIN = "one\ntwo grüße\nthree"
 
 
@@ -50,7 +53,7 @@ def probes() -> Dict[str, bytes]:
 
 def pythons() -> Dict[Tuple[int, int], str]:
     """An interpreter of each version there is, from PATH and pyenv."""
-    found = {sys.version_info[:2]: sys.executable}
+    found = {THIS: sys.executable}
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     for minor in range(8, 20):
         name = f"python3.{minor}"
@@ -169,21 +172,12 @@ class Bench:
         end_all(self.folder)
 
 
-def make_bench(folder: Path, version: str) -> Bench:
+# The oldest Python has its turn when the tests run on it; the newest found here, on any other.
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     found = pythons()
-    if version == "3.8":
-        if (3, 8) not in found:
-            pytest.skip("no Python 3.8 here to make the venv of the jobs with")
-        return Bench(folder, found[3, 8])
-    return Bench(folder, found[max(found)])
-
-
-# The newest has its turn when the tests run on another Python than 3.8.
-@pytest.fixture(scope="module", params=["3.8", "newest"][: 1 + (sys.version_info >= (3, 9))])
-def bench(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Bench]:
-    bench = make_bench(tmp_path_factory.mktemp("bench"), request.param)
+    version = min(found) if sys.version_info < (3, 9) else max(found)
+    bench = Bench(tmp_path_factory.mktemp("bench"), found[version])
     yield bench
     bench.close()
 
@@ -336,6 +330,7 @@ def test_numpy_is_warm_though_it_starts_threads_and_random_all_the_same(tmp_path
         bench.close()
 
 
+@once
 @pytest.mark.parametrize(
     "module, words",
     [
@@ -356,6 +351,7 @@ def test_what_cannot_be_preloaded_is_told_and_leaves_nothing(
     eventually(lambda: processes_of(bench.folder / module) == [], 3)
 
 
+@once
 def test_waiting_for_modules_ends_when_the_run_is_cancelled_or_has_waited_enough(
     bench: Bench,
 ) -> None:
@@ -370,6 +366,7 @@ def test_waiting_for_modules_ends_when_the_run_is_cancelled_or_has_waited_enough
         slot.kill()
 
 
+@once
 def test_an_interpreter_is_fresh_until_its_venv_or_a_module_changes(bench: Bench) -> None:
     outside = bench.folder / "outside"
     outside.mkdir(exist_ok=True)
@@ -386,6 +383,7 @@ def test_an_interpreter_is_fresh_until_its_venv_or_a_module_changes(bench: Bench
 # the promises of a shim, warm
 
 
+@once
 def test_the_deadline_a_cancel_and_the_cap_hold(bench: Bench, shims: Shims) -> None:
     slot = shims.loaded
     facts = bench.start(slot, b"import time; time.sleep(60)", timeout=0.3).end(slot)
@@ -413,6 +411,7 @@ def test_a_folder_that_is_gone_is_told_as_in_a_cold_run(bench: Bench, shims: Shi
     assert errors[0] == errors[1]
 
 
+@once
 @pytest.mark.parametrize("escape", sorted(ESCAPES))
 def test_nothing_is_left_of_a_finished_run(bench: Bench, shims: Shims, escape: str) -> None:
     """Found by the mark, since a fork has the environment and command line of its shim."""
@@ -431,6 +430,7 @@ def children_of(pid: int) -> List[int]:
     return [p.pid for p in psutil.Process(pid).children(recursive=True)]
 
 
+@once
 def test_a_run_goes_on_when_the_worker_is_gone(bench: Bench) -> None:
     slot = bench.warm()
     bench.start(slot, b"import time; print('a'); time.sleep(0.4); print('b')")
@@ -466,6 +466,20 @@ def is_running(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_venv_may_have_another_python_than_robotni(tmp_path: Path) -> None:
+    found = {version: python for version, python in pythons().items() if version != THIS}
+    if not found:
+        pytest.skip("there is no other Python here to make the venv of the jobs with")
+    bench = Bench(tmp_path, found[min(found)])
+    try:
+        cold, warm = bench.cold(), bench.warm(*PRELOAD)
+        for name in ("the interpreter", "streams", "an exception", "multiprocessing"):
+            script = probes()[name]
+            assert bench.run(warm, script) == bench.run(cold, script)
+    finally:
+        bench.close()
 
 
 def test_a_note_of_robotni_begins_the_output(bench: Bench, shims: Shims) -> None:
