@@ -409,6 +409,8 @@ export interface components {
          *       "params": {},
          *       "cwd": "/srv/app",
          *       "env": [],
+         *       "warm": false,
+         *       "preload": [],
          *       "timeout": 3600,
          *       "expires": null,
          *       "attempt": 1,
@@ -491,6 +493,16 @@ export interface components {
              * @default []
              */
             env: string[];
+            /**
+             * Warm
+             * @default false
+             */
+            warm: boolean;
+            /**
+             * Preload
+             * @default []
+             */
+            preload: string[];
             /**
              * Timeout
              * @default 3600
@@ -612,6 +624,16 @@ export interface components {
              */
             env: string[];
             /**
+             * Warm
+             * @default false
+             */
+            warm: boolean;
+            /**
+             * Preload
+             * @default []
+             */
+            preload: string[];
+            /**
              * Timeout
              * @default 3600
              */
@@ -677,6 +699,8 @@ export interface components {
          *           "params": {},
          *           "cwd": "/srv/app",
          *           "env": [],
+         *           "warm": false,
+         *           "preload": [],
          *           "timeout": 3600,
          *           "expires": null,
          *           "attempt": 1,
@@ -817,6 +841,10 @@ export interface components {
          *         "completedWithinTimeout": 1,
          *         "apiP95Ms": 4.2
          *       },
+         *       "warm": {
+         *         "interpreters": 1,
+         *         "memoryBytes": 31457280
+         *       },
          *       "nextWake": "2026-11-23T00:00:00.000Z"
          *     }
          */
@@ -839,6 +867,7 @@ export interface components {
             };
             queue: components["schemas"]["QueueFigures"];
             slo: components["schemas"]["Slo"];
+            warm: components["schemas"]["WarmFigures"];
             /**
              * Nextwake
              * Format: date-time
@@ -907,6 +936,16 @@ export interface components {
         TypeList: {
             /** Types */
             types: components["schemas"]["WorkerType"][];
+        };
+        /**
+         * WarmFigures
+         * @description Warm interpreters; of memory that several processes share each counts its part.
+         */
+        WarmFigures: {
+            /** Interpreters */
+            interpreters: number;
+            /** Memorybytes */
+            memoryBytes: number;
         };
         /**
          * WorkerType
@@ -1025,6 +1064,18 @@ export interface components {
              * @default null
              */
             stdin?: string | null;
+            /**
+             * Warm
+             * @description fork it from a warm interpreter; by default as the script's header says
+             * @default null
+             */
+            warm?: boolean | null;
+            /**
+             * Preload
+             * @description modules that interpreter has imported
+             * @default null
+             */
+            preload?: string[] | null;
             /**
              * Timeout
              * @description seconds for one attempt

@@ -134,7 +134,7 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     app.include_router(routes_worker.create_router(engine, writes))
     app.include_router(
         routes_status.create_router(
-            engine, stats, starter.is_worker_running, lambda: p95(durations)
+            engine, stats, starter.is_worker_running, starter.warm, lambda: p95(durations)
         )
     )
     app.include_router(routes_queue.create_router(engine, writes))

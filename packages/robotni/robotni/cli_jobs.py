@@ -149,6 +149,10 @@ def _figures(status: Dict[str, Any]) -> Iterator[List[Any]]:
     yield ["version", status["version"]]
     yield ["worker", workers["consumer"]]
     yield ["busy", f"{workers['busy']} of {workers['max']}"]
+    if "warm" in status:  # an older server has none
+        warm = status["warm"]
+        memory = f"{warm['memoryBytes'] / (1 << 20):.0f} MiB"
+        yield ["warm interpreters", f"{warm['interpreters']}, {memory}"]
     for state, number in status["jobs"].items():
         yield [state, number]
     yield ["oldest pending, s", queue["oldestPendingSeconds"]]

@@ -43,6 +43,10 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--retry-delay", type=float, help="Seconds before the next attempt."),
             click.option("--delay", type=float, help="Seconds until it is due."),
             click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable."),
+            click.option("--warm", is_flag=True, help="Fork it from a warm interpreter."),
+            click.option(
+                "--preload", multiple=True, metavar="MODULE", help="One it has; makes it warm."
+            ),
             click.option("--key", help="Idempotency key: sent twice, stored once."),
         )
     ):
@@ -116,6 +120,9 @@ def _request(options: Dict[str, Any]) -> Dict[str, Any]:
     cwd = options.pop("cwd")
     given = {_camel(name): value for name, value in options.items() if value is not None}
     given["args"] = list(given["args"])
+    preload, is_warm = given.pop("preload"), given.pop("warm")
+    if preload or is_warm:
+        given.update(warm=True, **({"preload": list(preload)} if preload else {}))
     if cwd is not None:
         given["cwd"] = str(Path(cwd).absolute())
     return {**given, "script": str(script), "venv": str(venv), "env": env}

@@ -103,7 +103,7 @@ class Consumer(HueyConsumer):
             os.execv(sys.executable, [sys.executable, *sys.argv])
 
     def _let_go(self) -> None:
-        self.huey.runner.slots.close()
+        self.huey.runner.close()
         self.huey.storage.close_bell()
         if self._leave_bell is not None:
             os.close(self._leave_bell)

@@ -33,6 +33,7 @@ class DataDir:
         self.worker_lock = path / "worker.lock"
         self.spawn_lock = path / "spawn.lock"
         self.worker_log = path / "worker.log"
+        self.warm = path / "warm.json"
         self.bell = path / "bell"
         self.leave = path / "leave"
         self.stop = path / "stop"

@@ -26,6 +26,7 @@ from robotni.datadir import (
 )
 from robotni.engine import DISK_FLOOR
 from robotni.errors import RobotniError, TokenRequired
+from robotni.interpreters import DIFFERENCES
 from robotni.job import PENDING, RUNNING
 from robotni.preflight import fault_of_venv
 from robotni.schema import VERSION
@@ -57,6 +58,8 @@ def findings(environ: Mapping[str, str], cwd: Path) -> Iterator[Finding]:
     yield _file_system(datadir)
     yield from _of_datadir(datadir)
     yield _server(settings, datadir)
+    if settings.warm_max:
+        yield from (Finding("warm runs", difference) for difference in DIFFERENCES)
 
 
 def _of_datadir(datadir: DataDir) -> Iterator[Finding]:

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from robotni import __version__, events
+from robotni import __version__, events, header
 from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound, StorageFull
+from robotni.header import Warmth
 from robotni.job import (
     CANCELLED,
     PENDING,
@@ -39,6 +40,7 @@ DAY = 86400
 _COPIED = (
     "type", "project", "script", "module", "venv", "args", "params", "cwd", "env", "timeout",
     "expires", "max_attempts", "name", "stdin", "retry_delay",
+    "warm", "preload",
 )  # fmt: skip
 
 
@@ -99,6 +101,7 @@ class Engine:
                     )
                 ]
             )
+        warmth = self._warmth(request, place)
         run_at = request.due_at(now)
         job = Job(
             job_id=new_job_id(now),
@@ -111,6 +114,8 @@ class Engine:
             env=request.env,
             stdin=request.stdin,
             timeout=timeout,
+            warm=warmth.warm,
+            preload=warmth.preload,
             expires=request.expires or self._settings.expires or None,
             max_attempts=request.retries + 1,
             retry_delay=request.retry_delay,
@@ -136,12 +141,23 @@ class Engine:
         else:
             faults = [
                 FieldError(f"/{name}", f"type {worker_type.type} takes no {name}; leave it out")
-                for name in ("script", "module", "venv", "args", "stdin")
+                for name in ("script", "module", "venv", "args", "stdin", "warm", "preload")
                 if getattr(request, name)
             ]
         if faults:
             raise InvalidRequest(faults)
         return self._preflight.resolve(request.script, request.module, request.venv, request.cwd)
+
+    def _warmth(self, request: JobRequest, place: Place) -> Warmth:
+        """As the request says; where it is silent, as the script's header does."""
+        said = header.warmth(place.script) if place.script else Warmth(False, [])
+        warm = said.warm if request.warm is None else request.warm
+        preload = said.preload if request.preload is None else request.preload
+        if request.preload and not warm:
+            raise InvalidRequest(
+                [FieldError("/preload", "only a warm run has modules to preload; add warm: true")]
+            )
+        return Warmth(warm, preload if warm else [])
 
     def _store_job(self, job: Job) -> Submitted:
         if shutil.disk_usage(self._jobs).free < DISK_FLOOR:

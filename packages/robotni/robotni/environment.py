@@ -17,6 +17,7 @@ _PASSED = (
     "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY",
 )  # fmt: skip
 _NEVER_PASSED = ("ROBOTNI_*", "LD_*", "PYTHON*")
+_AT_START = ("HOME", "LANG", "LC_*", "OMP_*", "OPENBLAS_*", "MKL_*")
 _FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -53,6 +54,18 @@ def environment(job: Job, rundir: RunDir, server: Mapping[str, str], url: str) -
         ROBOTNI_PROGRESS=str(rundir.progress),
     )
     return env
+
+
+def at_start(env: Mapping[str, str], requested: Mapping[str, str]) -> Dict[str, str]:
+    """What of a run's variables a warm interpreter is started with, for it and for others.
+
+    Of those that are the run's alone, only what an interpreter, or numpy, asks for at its start.
+    """
+    return {
+        name: value
+        for name, value in env.items()
+        if not name.startswith("ROBOTNI_") and (name not in requested or _matches(name, _AT_START))
+    }
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

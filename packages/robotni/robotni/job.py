@@ -132,6 +132,8 @@ class Job(View):
         PlainSerializer(sorted, return_type=List[str], when_used="json"),
         WithJsonSchema({"type": "array", "items": {"type": "string"}}, mode="serialization"),
     ] = {}
+    warm: bool = False
+    preload: List[str] = []
     timeout: Seconds = 3600
     expires: Optional[Seconds] = None
     attempt: int = 0

@@ -87,6 +87,7 @@ def _examples() -> Dict[str, Any]:
             "jobs": dict.fromkeys(STATES, 0),
             "queue": {"pending": 0, "scheduled": 0, "oldestPendingSeconds": None},
             "slo": {"completedWithinTimeout": 1.0, "apiP95Ms": 4.2},
+            "warm": {"interpreters": 1, "memoryBytes": 31457280},
             "nextWake": "2026-11-23T00:00:00.000Z",
         },
         "BucketList": {

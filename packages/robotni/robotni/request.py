@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic.alias_generators import to_camel
 
 MAX_ARGS = 100
+MAX_PRELOAD = 32
 MAX_ARG_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 100_000  # of one flag or variable; the kernel takes 128 KiB
 MAX_DEPTH = 100  # of nested JSON; what is deeper than some 250 cannot be shown again
@@ -65,6 +66,12 @@ class JobRequest(BaseModel):
         None, max_length=MAX_PATH, description="working folder; the project folder by default"
     )
     stdin: Optional[str] = Field(None, description="text for standard input; empty by default")
+    warm: Optional[bool] = Field(
+        None, description="fork it from a warm interpreter; by default as the script's header says"
+    )
+    preload: Optional[List[str]] = Field(
+        None, max_length=MAX_PRELOAD, description="modules that interpreter has imported"
+    )
     timeout: Optional[float] = Field(None, gt=0, description="seconds for one attempt")
     expires: Optional[float] = Field(
         None, gt=0, le=YEAR, description="seconds the job may wait for its start"
@@ -96,9 +103,17 @@ class JobRequest(BaseModel):
     @field_validator("module")
     @classmethod
     def _check_module(cls, module: Optional[str]) -> Optional[str]:
-        if module is not None and not _MODULE.match(module):
+        if module is not None and not is_module(module):
             raise ValueError("not a module name; write it like jobs.nightly")
         return module
+
+    @field_validator("preload")
+    @classmethod
+    def _check_preload(cls, preload: Optional[List[str]]) -> Optional[List[str]]:
+        for name in preload or ():
+            if not is_module(name):
+                raise ValueError(f"{name[:80]!r} is no module name; write it like numpy.linalg")
+        return preload
 
     @field_validator("args")
     @classmethod
@@ -156,6 +171,11 @@ class JobRequest(BaseModel):
         if self.run_at is not None:
             return parse_rfc3339(self.run_at)
         return now + self.delay if self.delay else None
+
+
+def is_module(name: str) -> bool:
+    """Whether `name` is a dotted module name of at most 255 characters."""
+    return len(name) <= 255 and _MODULE.match(name) is not None
 
 
 def parse_rfc3339(text: str) -> float:

@@ -21,6 +21,13 @@ class Workers(View):
     consumer: Literal["running", "idle"]
 
 
+class WarmFigures(View):
+    """Warm interpreters; of memory that several processes share each counts its part."""
+
+    interpreters: int
+    memory_bytes: int
+
+
 class QueueFigures(View):
     pending: int
     scheduled: int
@@ -45,6 +52,7 @@ class Status(View):
     jobs: Dict[str, int]
     queue: QueueFigures
     slo: Slo
+    warm: WarmFigures
     next_wake: Timestamp
 
 
@@ -71,6 +79,7 @@ def create_router(
     engine: Engine,
     stats: Stats,
     is_worker_running: Callable[[], bool],
+    warm: Callable[[], Dict[str, int]],
     p95_ms: Callable[[], Optional[float]],
 ) -> APIRouter:
     router = APIRouter(prefix="/api/worker", tags=["worker"])
@@ -84,6 +93,7 @@ def create_router(
     def get_status() -> Response:
         figures = engine.status()
         figures["workers"]["consumer"] = "running" if is_worker_running() else "idle"
+        figures["warm"] = warm()
         figures["slo"]["apiP95Ms"] = p95_ms()
         figures["nextWake"] = rfc3339(figures["nextWake"])
         return Response(json.dumps(figures), media_type="application/json")

@@ -13,7 +13,7 @@ COLUMNS = tuple(name for name in Job.model_fields if name != "output")
 LIST_COLUMNS = tuple(name for name in COLUMNS if name not in ("attempts", "stdin"))
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM job"
 INSERT = f"INSERT INTO job ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts"))
+_JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts", "preload"))
 _BLANK = Job(job_id="", timestamp=0)
 
 
@@ -37,6 +37,7 @@ def to_job(cells: Sequence[Any], names: Sequence[str] = COLUMNS) -> Job:
         for name, cell in zip(names, cells)
     }
     row["output_truncated"] = bool(row["output_truncated"])
+    row["warm"] = bool(row["warm"])
     row["error"] = _error(row["error"])
     if row["progress"] is not None:
         row["progress"] = Progress.model_construct(**row["progress"])

@@ -81,6 +81,9 @@ class RunDir:
         os.close(os.open(self.path / "cancel", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         ring(self.path / "ring")
 
+    def is_cancel_requested(self) -> bool:
+        return (self.path / "cancel").exists()
+
     def output_size(self) -> int:
         try:
             found = os.lstat(self.output)

@@ -9,13 +9,13 @@ It must not know Huey; a thread of the worker calls `run` with a job id, or `ado
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 from robotni import events
 from robotni.datadir import DataDir, is_locked, ring
-from robotni.environment import command_line, environment, passed
 from robotni.errors import InvalidRequest, StorageFull
+from robotni.interpreters import Interpreters
 from robotni.job import (
     PENDING,
     RUNNING,
@@ -30,12 +30,12 @@ from robotni.job import (
     outcome,
     signal_name,
 )
+from robotni.orders import Orders, recipe
 from robotni.preflight import Place, Preflight
 from robotni.rundir import RunDir
 from robotni.settings import Settings
 from robotni.slots import LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
 from robotni.store import Store
-from robotni.workers import Registry
 
 PAUSE = 1.0  # seconds before another try where the machine, not the job, is at fault
 ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
@@ -54,16 +54,23 @@ class Runner:
     ) -> None:
         self.leave = Leave()
         self.slots = Slots(settings.workers, datadir.worker_log)
+        self.interpreters = Interpreters(
+            settings.warm_max, settings.idle_exit, datadir.worker_log, datadir.warm
+        )
         self._settings = settings
         self._store = store
         self._datadir = datadir
-        self._server = passed(server, settings.pass_env)
         self._clock = clock
-        self._registry = Registry()
+        self._orders = Orders(settings, datadir, server)
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
         self._mine: Set[Tuple[str, int]] = set()
         self._mine_lock = threading.Lock()
         self._last_busy = time.monotonic()
+
+    def close(self) -> None:
+        """Lets the shims go, each after the run it may have."""
+        self.slots.close()
+        self.interpreters.close()
 
     def idle_seconds(self) -> float:
         """Seconds since a thread last had a job; 0 while one has."""
@@ -105,7 +112,7 @@ class Runner:
             return  # row and ticket stay as they are, for the next worker
         waiting = self._store.get(job_id)
         run = 0 if waiting is None else waiting.run + 1
-        with self._minding(job_id, run) as won, self.slots.take() as slot:
+        with self._minding(job_id, run) as won, self.slots.room():
             if not won:
                 self._store.drop_ticket(job_id)
                 return
@@ -113,7 +120,7 @@ class Runner:
             if job is None:
                 return
             try:
-                self._follow(job, slot)
+                self._follow(job)
             except Exception as error:  # a run must always settle
                 events.failed("run", job_id)
                 self._settle_anyhow(job, error)
@@ -139,46 +146,50 @@ class Runner:
             events.started(job)
         return job
 
-    def _follow(self, job: Job, slot: Slot) -> None:
-        try:
-            launched = self.launch(job, slot)
-        except OSError as error:  # a full disk, no more processes
-            self._postpone(job, str(error))
-            return
-        if not launched:
-            return
-        ended = slot.wait(self.leave.fd)
+    def _follow(self, job: Job) -> None:
+        with ExitStack() as taken:
+            try:
+                slot = self.launch(job, taken)
+            except OSError as error:  # a full disk, no more processes
+                self._postpone(job, str(error))
+                return
+            if slot is None:
+                return
+            ended = slot.wait(self.leave.fd)
         if ended == NOT_BEGUN:
             self._postpone(job, "the shim could not write its evidence")
         elif ended != LEFT:
             self.settle_orphan(job)
 
-    def launch(self, job: Job, slot: Slot) -> bool:
-        """Hands the run to the slot's shim; False when it has been settled without."""
+    def launch(self, job: Job, taken: ExitStack) -> Optional[Slot]:
+        """Hands the run to the shim of a slot; None when it has been settled without."""
         rundir = RunDir(self._datadir.jobs, job.job_id, job.run).create()
         try:
             self._preflight.check(Place(job.script, job.module, job.venv, job.cwd))
         except InvalidRequest as error:
             self.settle(job, ExitFacts(spawn_error=f"{error}."))
-            return False
-        if not slot.launch(rundir, self._order(job, rundir)):
+            return None
+        order = self._orders.order(job, rundir)
+        slot = taken.enter_context(self._warm_slot(job, rundir, order)) if job.warm else None
+        if job.warm and self.leave.is_set():
+            self.release(job, "this worker leaves")
+            return None
+        slot = slot or taken.enter_context(self.slots.take())
+        if not slot.launch(rundir, order):
             self._postpone(job, "the shim died before")
-            return False
-        return True
+            return None
+        return slot
 
-    def _order(self, job: Job, rundir: RunDir) -> Dict[str, Any]:
-        settings = self._settings
-        return {
-            "folder": str(rundir.path),
-            "jobs": str(self._datadir.jobs),
-            "argv": command_line(job, str(self._registry.get(job.type).script)),
-            "cwd": job.cwd,
-            "env": environment(job, rundir, self._server, settings.url),
-            "stdin": job.stdin,
-            "timeout": job.timeout,
-            "grace": settings.kill_grace,
-            "maxOutput": settings.max_output,
-        }
+    @contextmanager
+    def _warm_slot(
+        self, job: Job, rundir: RunDir, order: Dict[str, Any]
+    ) -> Iterator[Optional[Slot]]:
+        """None when the run must go cold; the order then says why, for the job's output."""
+        wanted, given_up = recipe(job, order), rundir.is_cancel_requested
+        with self.interpreters.take(wanted, self.leave.fd, given_up, job.timeout) as (slot, why):
+            if why:
+                order["note"] = f"robotni: {why}; this run is cold\n"
+            yield slot
 
     def _postpone(self, job: Job, why: str) -> None:
         """The machine's fault: a moment's pause, then pending again, the attempt given back."""

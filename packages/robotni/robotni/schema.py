@@ -67,6 +67,10 @@ _STATISTICS = (
     """CREATE TABLE ended_tally (status TEXT NOT NULL, code TEXT NOT NULL, jobs INTEGER NOT NULL,
         PRIMARY KEY (status, code))""",
 )
+_WARM = (  # with defaults, so that an older worker at its work may go on
+    "ALTER TABLE job ADD COLUMN warm INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE job ADD COLUMN preload TEXT NOT NULL DEFAULT '[]'",
+)
 
 # What has ended, by state within a project, a type, a name: an entry is written once, at the end.
 _LISTS = tuple(
@@ -75,5 +79,5 @@ _LISTS = tuple(
     for column in ("project", "type", "name")
 )
 
-MIGRATIONS: Tuple[Tuple[str, ...], ...] = (_FIRST, _STATISTICS, _LISTS)
+MIGRATIONS: Tuple[Tuple[str, ...], ...] = (_FIRST, _STATISTICS, _LISTS, _WARM)
 VERSION = len(MIGRATIONS)

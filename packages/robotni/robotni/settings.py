@@ -49,6 +49,9 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on (0: any free one)")
     workers: int = Field(4, ge=1, le=256, description="scripts that run at once, at most")
+    warm_max: int = Field(
+        4, ge=0, le=256, description="warm interpreters kept at once (0: every run is cold)"
+    )
     idle_exit: float = Field(
         300, ge=0, le=31_536_000, description="idle seconds until the worker leaves (0: never)"
     )

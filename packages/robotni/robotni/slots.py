@@ -18,16 +18,16 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from robotni import shim
 from robotni.datadir import take_lock
 from robotni.rundir import RunDir
+from robotni.shim import wire
 
 ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
 QUIET_LOOKS = 5  # one look may miss what ends and forks anew every moment
 YOUNG = 64
-_SHIM = str(Path(__file__).with_name("shim.py"))
+_SHIM = str(Path(__file__).with_name("shim") / "shim.py")
 
 
 class Leave:
@@ -54,15 +54,27 @@ class Leave:
 
 
 class Slot:
-    """One shim and the socket to it."""
+    """One shim and the socket to it; by default in robotni's own interpreter, and cold."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(
+        self,
+        log: Path,
+        python: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+        environ: Optional[Mapping[str, str]] = None,
+    ) -> None:
         self.has_run = False
         ours, theirs = socket.socketpair()
         self._socket = ours
         with theirs, open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-E", "-S", _SHIM, str(theirs.fileno())],
+                [
+                    *(python or (sys.executable, "-E", "-S")),
+                    _SHIM,
+                    str(theirs.fileno()),
+                    *arguments,
+                ],
+                env=environ,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -70,6 +82,10 @@ class Slot:
                 cwd="/",
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
@@ -83,7 +99,7 @@ class Slot:
         body = json.dumps(order).encode()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
         try:
-            self._socket.sendmsg([shim.HEADER.pack(len(body))], [rights])
+            self._socket.sendmsg([wire.HEADER.pack(len(body))], [rights])
             self._socket.sendall(body)
         except OSError:  # it died between two runs
             return False
@@ -104,7 +120,16 @@ class Slot:
             answer = self._socket.recv(1)
         except ConnectionError:
             answer = b""
-        return {shim.ENDED: ENDED, shim.NOT_BEGUN: NOT_BEGUN}.get(answer, DIED)
+        return {wire.ENDED: ENDED, wire.NOT_BEGUN: NOT_BEGUN}.get(answer, DIED)
+
+    def kill(self) -> None:
+        """Ends a shim that has no run, and what it may have started."""
+        self._socket.close()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it was quicker
+            pass
+        self._process.wait()
 
     def close(self) -> None:
         """Lets the shim go: it leaves at once when idle, else after its run."""
@@ -120,7 +145,7 @@ class Slot:
 
 
 class Slots:
-    """At most `size` slots; a used one is used again before a new shim is started.
+    """Room for `size` runs at once, and cold shims; a used one is used again before a new one.
 
     What a shim itself has to say, which is nothing on a good day, goes to the file `log`.
     """
@@ -133,16 +158,21 @@ class Slots:
         self._free = threading.BoundedSemaphore(size)
 
     @contextmanager
-    def take(self) -> Iterator[Slot]:
+    def room(self) -> Iterator[None]:
+        """Waits for a place; whoever has one may take a slot, this pool's or a warm one."""
         with self._free:
-            slot = self._pop() or Slot(self._log)
-            try:
-                yield slot
-            finally:
-                if slot.has_run or not slot.is_alive():
-                    slot.close()
-                else:
-                    self._push(slot)
+            yield
+
+    @contextmanager
+    def take(self) -> Iterator[Slot]:
+        slot = self._pop() or Slot(self._log)
+        try:
+            yield slot
+        finally:
+            if slot.has_run or not slot.is_alive():
+                slot.close()
+            else:
+                self._push(slot)
 
     def _pop(self) -> Optional[Slot]:
         while True:

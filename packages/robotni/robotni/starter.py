@@ -16,6 +16,7 @@ from typing import Callable, Dict, List, Mapping, Optional
 
 from robotni import events
 from robotni.datadir import DataDir, has_listener, ring, take_lock
+from robotni.interpreters import NO_INTERPRETERS, read_report
 from robotni.settings import PREFIX, Settings
 from robotni.workerlock import has_older_worker
 
@@ -57,6 +58,12 @@ class Starter:
     def is_worker_running(self) -> bool:
         """Whether a worker listens; it holds the bell from its start to its end."""
         return has_listener(self._datadir.bell)
+
+    def warm(self) -> Dict[str, int]:
+        """How many warm interpreters the worker has, and their memory."""
+        if not self.is_worker_running():
+            return dict(NO_INTERPRETERS)
+        return read_report(self._datadir.warm)
 
     def watch(self) -> None:
         """Has a thread keep a worker alive as long as there is work, unless it does already.

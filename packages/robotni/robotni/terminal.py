@@ -23,7 +23,7 @@ _COLOURS = {
 _SHOWN = (
     "jobId", "status", "project", "type", "script", "module", "venv", "args", "params", "cwd",
     "env", "timestamp", "runAt", "startedAt", "finishedAt", "attempt", "maxAttempts", "retryOf",
-    "exitCode", "signal", "error", "progress", "result", "outputBytes",
+    "exitCode", "signal", "error", "progress", "result", "outputBytes", "warm", "preload",
 )  # fmt: skip
 
 
@@ -110,8 +110,9 @@ def print_finding(check: str, text: str, mend: str) -> None:
 def print_job(job: Dict[str, Any]) -> None:
     """One job, a line for each fact, then the end of its output."""
     for name in _SHOWN:
-        if job[name] not in (None, [], {}, ""):
-            text = _fact(job[name])
+        fact = job.get(name)  # an older server does not tell all
+        if fact is not False and fact not in (None, [], {}, ""):
+            text = _fact(fact)
             colour = _COLOURS.get(text) if name == "status" else None
             click.echo(f"{name:<12} {click.style(text, fg=colour) if colour else text}")
     click.echo(f"{'reproduce':<12} {printable(reproduce(job))}")

@@ -58,6 +58,7 @@ class Upkeep:
             self.sweep()
         self.wake()
         self.clean()
+        self._runner.interpreters.tend()
         if self._cleaning is not None:
             return 0.0
         due = self._store.next_due()

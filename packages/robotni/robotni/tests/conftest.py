@@ -53,7 +53,7 @@ class House:
         return name
 
     def close(self) -> None:
-        self.runner.slots.close()
+        self.runner.close()
         self.runner.leave.close()
         self.store.close()
         end_all(self.datadir.path)

@@ -139,6 +139,20 @@ def test_run_says_in_a_pipe_what_the_script_says_and_no_more(
     assert robotni("run", "it.py") == Said("x\nno such table\n", "", 1)
 
 
+def test_run_warm_forks_it_from_what_is_preloaded(
+    robotni: Callable[..., Said], shared: Server
+) -> None:
+    (shared.project / "it.py").write_text("import sys; print('decimal' in sys.modules)")
+    for options, loaded in (([], False), (["--warm"], False), (["--preload", "decimal"], True)):
+        assert robotni("run", "it.py", *options) == Said(f"{loaded}\n", "", 0)
+    (last, second, first) = shared.client.list(limit=3)["jobs"]
+    assert [job["warm"] for job in (first, second, last)] == [False, True, True]
+    assert last["preload"] == ["decimal"]
+    shown = robotni("show", last["jobId"]).out
+    assert re.search(r"^warm +true\npreload +\[\"decimal\"\]$", shown, re.M)
+    assert "warm" not in robotni("show", first["jobId"]).out
+
+
 def test_a_script_may_go_on_printing_after_the_cancel(shared: Server) -> None:
     (shared.project / "it.py").write_text(
         "import signal, sys, time\n"

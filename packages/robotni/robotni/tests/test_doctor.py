@@ -15,6 +15,7 @@ import pytest
 from robotni import __version__
 from robotni.datadir import DataDir, is_network, take_lock
 from robotni.doctor import Finding, findings
+from robotni.interpreters import DIFFERENCES
 from robotni.schema import VERSION
 from robotni.tests.processes import Server, free_port
 from robotni.tests.test_cli import robotni
@@ -68,7 +69,8 @@ def test_where_nothing_is_all_is_well_and_nothing_is_made(tmp_path: Path) -> Non
     report = json.loads(answer.stdout)
     assert report["ok"] is True
     checks = [finding["check"] for finding in report["findings"]]
-    assert checks == ["settings", "disk", "file system", "data directory", "port"]
+    looked = [check for check in checks if check != "warm runs"]
+    assert looked == ["settings", "disk", "file system", "data directory", "port"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,7 +79,8 @@ def test_a_sound_project_is_well_while_it_is_served(server: Server) -> None:
     env = {n[8:].lower(): v for n, v in server.environ.items() if n.startswith("ROBOTNI_")}
     answer = robotni("doctor", cwd=server.project, **env)
     assert answer.returncode == 0, answer.stdout
-    assert [line.split()[0] for line in answer.stdout.splitlines()] == ["ok"] * 10
+    assert {line.split()[0] for line in answer.stdout.splitlines()} == {"ok"}
+    assert len(answer.stdout.splitlines()) == 10 + len(DIFFERENCES)
     assert f"server          version {__version__} at {server.url}\n" in answer.stdout
     assert f"worker          version {__version__} lives\n" in answer.stdout
     assert "venv            1 used lately with a Python that is there\n" in answer.stdout
@@ -223,3 +226,11 @@ def test_a_server_with_another_token_is_said(make_server: Callable[..., Server])
     server = make_server(token="a-long-secret")
     (line,) = to_mend(server.project, port=server.port)
     assert line == f"server: {server.url} wants another token; give ROBOTNI_TOKEN as it has it"
+
+
+def test_it_lists_what_tells_a_warm_run_from_a_cold_one(tmp_path: Path) -> None:
+    listed = [finding.text for finding in examine(tmp_path)["warm runs"]]
+    assert listed == list(DIFFERENCES)
+    assert any("hash seed" in line for line in listed)
+    assert any("-X" in line for line in listed)
+    assert "warm runs" not in examine(tmp_path, warm_max=0)

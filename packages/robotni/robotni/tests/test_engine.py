@@ -1,6 +1,7 @@
 """The verbs of a client, on a real store: what is stored, what is refused, what is seen."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -10,7 +11,11 @@ from robotni.errors import Conflict, InvalidRequest, NotFound, QueueFull
 from robotni.job import ExitFacts, Job, new_job_id
 from robotni.listing import Filters
 from robotni.request import JobRequest
+from robotni.rows import COLUMNS, cells_of
+from robotni.schema import MIGRATIONS
+from robotni.store import Store
 from robotni.tests.conftest import House
+from robotni.tickets import JobTickets
 
 HELLO: Dict[str, Any] = {"script": "hello.py", "venv": ".venv"}
 
@@ -422,10 +427,27 @@ def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
     assert house.store._db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_a_database_from_before_warm_runs_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "robotni.db"
+    before = [name for name in COLUMNS if name not in ("warm", "preload")]
+    insert = f"INSERT INTO job ({', '.join(before)}) VALUES ({', '.join('?' * len(before))})"
+    jobs = [Job(job_id=new_job_id(now), timestamp=now, warm=True) for now in (1.0, 2.0)]
+    cells = [dict(zip(COLUMNS, cells_of(job))) for job in jobs]
+    with closing(sqlite3.connect(path)) as old:
+        for statement in (*MIGRATIONS[0], "PRAGMA user_version = 1"):
+            old.execute(statement)
+        old.execute(insert, [cells[0][name] for name in before])
+        old.commit()
+        store = Store(path, JobTickets())
+        old.execute(insert, [cells[1][name] for name in before])  # by a worker still at work
+        old.commit()
+    for job in jobs:
+        assert store.get(job.job_id) == job.model_copy(update={"warm": False})
+    store.close()
+
+
 def test_a_database_of_a_newer_robotni_is_refused(house: House, tmp_path: Path) -> None:
     from robotni.errors import DataDirError
-    from robotni.store import Store
-    from robotni.tickets import JobTickets
 
     house.store._db.sql("PRAGMA user_version = 99")
     with pytest.raises(DataDirError, match="newer robotni"):

@@ -334,7 +334,7 @@ def test_the_codes_of_errors_are_those_of_the_contract() -> None:
 def test_the_record_has_the_fields_of_the_contract_and_no_others() -> None:
     fields = (
         "jobId type project status timestamp output script module venv args params cwd env "
-        "timeout expires attempt maxAttempts retryOf runAt startedAt finishedAt "
+        "warm preload timeout expires attempt maxAttempts retryOf runAt startedAt finishedAt "
         "cancelRequestedAt exitCode signal error progress result outputBytes outputTruncated "
         "attempts"
     )

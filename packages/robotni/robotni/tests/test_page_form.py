@@ -26,6 +26,7 @@ def test_every_field_of_a_submit_is_in_the_form_and_arrives(
         "Standard input": "one\ntwo",
         "Environment": "API_URL=http://x?a=b\nEMPTY=",
         "Working folder": ".",
+        "Preload": "decimal\nxml.dom",
         "Timeout": "60.5",
         "Retries": "2",
         "Retry delay": "1.5",
@@ -40,9 +41,11 @@ def test_every_field_of_a_submit_is_in_the_form_and_arrives(
     assert set(fields) <= set(shown)
     for label, text in fields.items():
         tab.page.get_by_label(label, exact=True).fill(text)
+    tab.page.get_by_label("Warm", exact=True).select_option("true")
     with tab.page.expect_request("**/api/worker/jobs") as sent:
         tab.press("Run")
     job = site.client.get(tab.shown_job())
+    assert (job["warm"], job["preload"]) == (True, ["decimal", "xml.dom"])
     assert job["args"] == ["--n", "3 4"]
     assert job["params"] == {"x": 12345678901234567890123, "tag": ["a"]}
     assert job["env"] == ["API_URL", "EMPTY"]
@@ -52,6 +55,7 @@ def test_every_field_of_a_submit_is_in_the_form_and_arrives(
     assert (body["stdin"], body["retryDelay"]) == ("one\ntwo", 1.5)
     assert body["env"] == {"API_URL": "http://x?a=b", "EMPTY": ""}
     expect(tab.notice).to_contain_text("in the queue")
+    expect(tab.page.locator("#facts")).to_contain_text("Warmdecimalxml.dom")
     site.client.cancel(job["jobId"])
 
 
@@ -143,7 +147,8 @@ def test_the_form_of_a_type_is_made_from_its_schema(
     expect(tab.page.get_by_role("heading", level=2)).to_have_text("Fake job")
     seconds = tab.page.get_by_label("Seconds", exact=True)
     expect(seconds).to_have_value("10")
-    expect(tab.page.get_by_label("Script", exact=True)).to_have_count(0)
+    for label in ("Script", "Warm", "Preload"):
+        expect(tab.page.get_by_label(label, exact=True)).to_have_count(0)
     tab.refusals = {422}
     seconds.fill("-1")
     tab.press("Run")

@@ -51,6 +51,8 @@ def test_an_empty_body_has_the_defaults_of_the_contract() -> None:
         "env": {},
         "cwd": None,
         "stdin": None,
+        "warm": None,
+        "preload": None,
         "timeout": None,
         "expires": None,
         "retries": 0,
@@ -58,6 +60,14 @@ def test_an_empty_body_has_the_defaults_of_the_contract() -> None:
         "delay": None,
         "runAt": None,
     }
+
+
+@pytest.mark.parametrize(
+    "preload", [["numpy; import os"], [""], ["a..b"], ["é"], ["a" * 256], ["numpy"] * 33, "numpy"]
+)
+def test_what_is_no_list_of_modules_cannot_be_preloaded(preload: Any) -> None:
+    ((where, _),) = faults(preload=preload)
+    assert where[0] == "preload"
 
 
 @pytest.mark.parametrize("name", ["scirpt", "run_at", "retry_delay", "jobId", "status", ""])

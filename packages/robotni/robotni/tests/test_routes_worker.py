@@ -21,9 +21,9 @@ JOBS = "/api/worker/jobs"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FIELDS = [
     "jobId", "type", "project", "status", "timestamp", "output", "script", "module", "venv", "args",
-    "params", "cwd", "env", "timeout", "expires", "attempt", "maxAttempts", "retryOf", "runAt",
-    "startedAt", "finishedAt", "cancelRequestedAt", "exitCode", "signal", "error", "progress",
-    "result", "outputBytes", "outputTruncated", "attempts",
+    "params", "cwd", "env", "warm", "preload", "timeout", "expires", "attempt", "maxAttempts",
+    "retryOf", "runAt", "startedAt", "finishedAt", "cancelRequestedAt", "exitCode", "signal",
+    "error", "progress", "result", "outputBytes", "outputTruncated", "attempts",
 ]  # fmt: skip
 LISTED = [field for field in FIELDS if field not in ("output", "attempts")]
 ATTEMPT_FIELDS = {"attempt", "startedAt", "finishedAt", "exitCode", "signal", "error"}
@@ -106,6 +106,8 @@ def test_a_fresh_job_says_what_will_be_run(quiet: Server) -> None:
         "args": [],
         "params": {},
         "env": [],
+        "warm": False,
+        "preload": [],
         "timeout": 3600,
         "attempt": 0,
         "maxAttempts": 1,
@@ -1039,10 +1041,11 @@ def test_a_cursor_of_a_job_that_is_no_more_still_holds_its_place(shelf: Server) 
 
 def test_the_status_counts_what_there_is(shelf: Server) -> None:
     status = shelf.client.status()
+    assert status["warm"] == {"interpreters": 0, "memoryBytes": 0}
     assert status["workers"] == {"max": 4, "busy": 0, "consumer": "idle"}
     assert set(status) == {
         "status", "version", "uptime", "pollInterval", "workers", "jobs", "queue", "slo",
-        "nextWake",
+        "warm", "nextWake",
     }  # fmt: skip
     assert (status["status"], status["version"], status["pollInterval"]) == ("ok", __version__, 5)
     assert status["jobs"] == {

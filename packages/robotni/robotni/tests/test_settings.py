@@ -34,6 +34,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "host": "127.0.0.1",
         "port": 8000,
         "workers": 4,
+        "warm_max": 4,
         "idle_exit": 300,
         "timeout": 3600,
         "max_timeout": 86400,

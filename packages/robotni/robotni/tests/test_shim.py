@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -304,3 +305,20 @@ def test_files_of_a_script_have_the_umask_of_the_user(launcher: Launcher) -> Non
     mask = os.umask(0)
     os.umask(mask)
     assert launcher.output().strip() == oct(mask)
+
+
+def test_a_ring_for_an_earlier_run_stops_nothing_and_a_folder_that_is_gone_no_ring(
+    launcher: Launcher,
+) -> None:
+    launcher.run("")
+    earlier = launcher.rundir
+    launcher.start("import time; print('on'); time.sleep(0.3); print('done')")
+    eventually(lambda: "on" in launcher.output())
+    earlier.request_cancel()
+    assert launcher.end()["stoppedBy"] is None
+    assert launcher.output() == "on\ndone\n"
+    shutil.rmtree(launcher.rundir.path)  # as the clean-up does
+    launcher.start("import time; print('on'); time.sleep(60)")
+    eventually(lambda: "on" in launcher.output())
+    launcher.rundir.request_cancel()
+    assert launcher.end()["stoppedBy"] == "cancel"

@@ -71,6 +71,7 @@ function facts(job, json) {
     ["Parameters", params === "{}" ? null : html`<pre>${pretty(params)}</pre>`],
     ["Environment", list(job.env)],
     ["Working folder", job.cwd],
+    ["Warm", job.warm ? (list(job.preload) ?? "without modules") : null],
     ["Timeout", duration(job.timeout)],
     ["Expires", job.expires && duration(job.expires)],
     ["Output", size(job.outputBytes)],

@@ -11,7 +11,7 @@ import { Action, CopyButton } from "./parts.js";
 import { Unreadable, fieldsOf, membersOf, object } from "./schema.js";
 
 const SCRIPT = "python-script";
-const OF_SCRIPTS = ["script", "module", "venv", "args", "params", "stdin"];
+const OF_SCRIPTS = ["script", "module", "venv", "args", "params", "stdin", "warm", "preload"];
 const FIRST = ["script", "module", "venv", "args", "params"];
 // What a schema cannot say, or says for programs.
 const SAID = {

@@ -5,24 +5,17 @@ block holds `[tool.robotni]` with `type`, `title`, `description` and `[tool.robo
 JSON Schema of its params. A new file here is a new type; nothing else needs to know.
 """
 
-import re
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.errors import FieldError, InvalidRequest
+from robotni.header import block
 from robotni.request import PYTHON_SCRIPT
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _ANYTHING = {"type": "object"}
 CAPABILITIES = ["cancel", "timeout", "retry", "output", "progress", "result"]
-_BLOCK = re.compile(r"(?m)^# /// script$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///$")
 
 
 class WorkerType(BaseModel):
@@ -92,17 +85,16 @@ _PYTHON_SCRIPT = WorkerType(
 
 def describe(script: Path) -> WorkerType:
     """The worker type a script says it is, read from its PEP 723 block without running it."""
-    match = _BLOCK.search(script.read_text(encoding="utf-8"))
-    if match is None:
+    found = block(script.read_text(encoding="utf-8"))
+    if found is None:
         raise ValueError(f"{script} has no '# /// script' block with [tool.robotni]")
-    text = "\n".join(line[2:] for line in match["body"].splitlines())
     try:
-        table = tomllib.loads(text)["tool"]["robotni"]
+        said = found["tool"]["robotni"]
         return WorkerType(
-            type=table["type"],
-            title=table["title"],
-            description=table["description"],
-            params_schema=table["params"],
+            type=said["type"],
+            title=said["title"],
+            description=said["description"],
+            params_schema=said["params"],
             script=script,
         )
     except KeyError as error:

@@ -41,7 +41,8 @@ from robotni.tests.test_shim import Launcher
 
 user, rounds, kit, python = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if user:
-    slots._SHIM = str(Path(shutil.copy(slots._SHIM, "shim.py")).resolve())
+    shim = Path(shutil.copytree(Path(slots._SHIM).parent, "shim"))
+    slots._SHIM = str(shim.resolve() / "shim.py")
     sys.executable = python
     os.setgroups([])
     os.setgid(user)

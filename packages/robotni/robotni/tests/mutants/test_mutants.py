@@ -65,14 +65,14 @@ MUTANTS: Dict[str, Mutant] = {
         "test_engine.py::test_sqlite_keeps_its_promise_of_durability",
     ),
     "the shim ignores its lock": Mutant(
-        "shim.py",
+        "shim/loop.py",
         "        order, lock = message\n",
         "        order, lock = message\n        os.close(lock)\n"
         "        lock = os.open(os.devnull, os.O_RDONLY)\n",
         "test_shim.py::test_a_run_goes_on_when_the_worker_is_gone",
     ),
     "no evidence before the start": Mutant(
-        "shim.py",
+        "shim/run.py",
         '        write_file(self.path("started"), json.dumps(evidence).encode())\n',
         "",
         "test_shim.py::test_output_exit_code_and_evidence_of_a_run",
@@ -102,13 +102,13 @@ MUTANTS: Dict[str, Mutant] = {
         "faults/test_idle.py::test_a_job_that_came_as_the_worker_left_is_run",
     ),
     "no subreaper": Mutant(
-        "shim.py",
-        "    become_subreaper()\n    wake",
-        "    wake",
+        "shim/loop.py",
+        "    control(PR_SET_CHILD_SUBREAPER, 1)",
+        "    pass",
         "test_shim.py::test_nothing_is_left_of_a_finished_run[normal end-a double fork]",
     ),
     "no mark": Mutant(
-        "shim.py",
+        "shim/run.py",
         '"mark": mark()',
         '"mark": None',
         "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",

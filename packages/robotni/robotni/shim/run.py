@@ -1,176 +1,39 @@
-"""The shim: parent of the scripts of one slot, which it runs one after another.
+"""One run, from the evidence of its start to that of its end."""
 
-It promises, also when worker and web server are gone: the script is stopped at its deadline or
-when `cancel` appears; its output costs constant memory and at most the cap on disk; whatever it
-leaves behind, in sessions of its own too, is ended; and `started` and `exit.json` tell, durably,
-what happened. It knows nothing of jobs, queues or HTTP: standard library only, any CPython from
-3.8, and it is run by path: `python shim.py FD`.
-
-Over FD come runs (length, JSON, and the descriptor of the run's lock), back goes a byte for each
-ended run. EOF on FD means the worker is gone: finish the run at hand, then leave.
-What a power cut may take is synced before anybody relies on it: output before the byte goes back,
-the end itself only where no worker is left to store it. A lost `started` is told by the machine's
-new boot (`datadir.py`). Cost of a run: no fsync without output, with output one and three of
-folders.
-"""
-
-import sys
-
-if __name__ == "__main__":
-    del sys.path[0]  # run by path: nothing beside this file may shadow the standard library
-
-import array
-import errno
 import json
 import os
-import resource
 import select
 import signal
-import socket
-import struct
-import subprocess
 import time
 
-HEADER = struct.Struct("!I")
-EXIT_ROOM = 2048  # bytes set aside for exit.json while there is room on the disk
+from .evidence import EXIT_ROOM, FULL, exit_of, oom_kills, set_aside, sync, write_file
+from .tree import descendants, mark
+
 DRAIN = 1 << 16
 QUIET_GRACE = 1.0  # seconds what a script leaves behind has, after it ended by itself
 GIVE_UP = 30.0  # seconds until what not even SIGKILL ends is left alone
-PR_SET_CHILD_SUBREAPER = 36
-FULL = (errno.ENOSPC, errno.EDQUOT)
-ENDED, NOT_BEGUN = b"!", b"?"
 
 
-def become_subreaper():
-    """Orphans of the script come to this process instead of init. Linux only."""
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def mark():
-    """Marks what is spawned from now on with a random soft RLIMIT_RTTIME; returns the mark.
-
-    The limit (microseconds of real-time scheduling) concerns no ordinary process, survives exec,
-    setsid and a cleaned environment, and can be read from outside in /proc/PID/limits.
-    """
-    limit = getattr(resource, "RLIMIT_RTTIME", None)
-    if limit is None:
-        return None
-    value = (1 << 61) | (int.from_bytes(os.urandom(7), "big") << 4)
-    try:
-        resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
-    except (OSError, ValueError):  # a hard limit below: no mark then
-        return None
-    return value
-
-
-def receive(sock):
-    """The next run as (dict, lock descriptor); None at EOF, also in the middle of a message."""
-    flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-    fds = array.array("i")
-    data, ancillary, _, _ = sock.recvmsg(HEADER.size, socket.CMSG_SPACE(fds.itemsize), flags)
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-    data += read_exactly(sock, HEADER.size - len(data)) if data else b""
-    if len(data) < HEADER.size or not fds:
-        return None
-    os.set_inheritable(fds[0], False)
-    (size,) = HEADER.unpack(data)
-    body = read_exactly(sock, size)
-    return (json.loads(body), fds[0]) if len(body) == size else None
-
-
-def read_exactly(sock, size):
-    parts = []
-    while size:
-        part = sock.recv(min(size, 1 << 20))
-        if not part:
-            break
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def write_file(path, data, flags=os.O_CREAT | os.O_EXCL):
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
-
-
-def set_aside(path, size):
-    """Takes room on the disk now, for what must be written when it may be full."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, b" " * size)
-    finally:
-        os.close(fd)
-
-
-def sync(path):
-    """Makes a file's contents, or a folder's names, durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def oom_kills():
-    """Processes the kernel ended so far for want of memory; 0 where it does not tell."""
-    try:
-        with open("/proc/vmstat") as file:
-            for line in file:
-                if line.startswith("oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
-
-
-def descendants():
-    """Pids of every process below this one. Without /proc: none."""
-    parents = {}
-    try:
-        entries = os.listdir("/proc")
-    except OSError:
-        return []
-    for entry in entries:
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    stat = file.read()
-            except OSError:  # gone since the listing
-                continue
-            parents.setdefault(int(stat[stat.rindex(b")") + 2 :].split()[1]), []).append(int(entry))
-    found, todo = [], [os.getpid()]
-    while todo:
-        children = parents.get(todo.pop(), [])
-        found += children
-        todo += children
-    return found
+class Forked(BaseException):
+    """This process is the script's; what the shim has open is closed on the way up."""
 
 
 class Run:
-    """One run, from evidence to evidence."""
+    """One run, from evidence to evidence. `start(order, stdin, output)` gives the script's pid."""
 
-    def __init__(self, order, wake):
+    def __init__(self, order, wake, ring, start):
         self.order = order
         self.folder = order["folder"]
         self.wake = wake
+        self.ring = ring
+        self.start = start
         self.child = None
         self.status = None
         self.total = self.kept = 0
         self.stopped_by = None
         self.spawn_error = None
         self.survived = False
-        self.pipe = self.log = self.ring = None
+        self.pipe = self.log = None
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -196,19 +59,16 @@ class Run:
             self.finish(self.facts(started_at, ooms))
             return True
         finally:
-            for fd in (self.pipe, self.log, self.ring):
+            for fd in (self.pipe, self.log):
                 if fd is not None:
                     os.close(fd)
 
     def begin(self, now):
         """After this the run counts as started, whatever happens to us."""
-        try:
-            os.mkfifo(self.path("ring"), 0o600)
-        except FileExistsError:
-            pass
-        self.ring = os.open(self.path("ring"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.ring.hang(self.path("ring"))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
+        self.keep(self.order.get("note", "").encode("utf-8", "replace"))
         set_aside(self.path("exit.tmp"), EXIT_ROOM)
         evidence = {"startedAt": now, "shim": os.getpid(), "mark": mark()}
         write_file(self.path("started"), json.dumps(evidence).encode())
@@ -227,15 +87,9 @@ class Run:
         os.set_blocking(self.pipe, False)
         stdin = self.open_stdin()
         try:
-            self.child = subprocess.Popen(
-                self.order["argv"],
-                cwd=self.order["cwd"],
-                env=self.order["env"],
-                stdin=stdin,
-                stdout=write_end,
-                stderr=write_end,
-                start_new_session=True,
-            )
+            self.child = self.start(self.order, stdin, write_end)
+            if self.child == 0:
+                raise Forked(self.order)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what, where = self.order["argv"][0], self.order["cwd"]
@@ -305,7 +159,7 @@ class Run:
                 pass
         if not pids:
             try:
-                os.killpg(self.child.pid, number)
+                os.killpg(self.child, number)
             except (ProcessLookupError, PermissionError):  # gone, or nothing but zombies
                 pass
 
@@ -318,13 +172,12 @@ class Run:
                 return False
             if pid == 0:
                 return True
-            if pid == self.child.pid:
+            if pid == self.child:
                 self.status = status
-                self.child.returncode = status  # so that Popen does not wait for it again
 
     def wait(self, seconds):
         """Sleeps until there is output, a signal or a ring, at most `seconds`; takes it in."""
-        fds = [fd for fd in (self.pipe, self.wake, self.ring) if fd is not None]
+        fds = [fd for fd in (self.pipe, self.wake, self.ring.fd) if fd is not None]
         ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, 3600)))
         for fd in ready:
             if fd == self.pipe:
@@ -342,6 +195,11 @@ class Run:
             os.close(self.pipe)
             self.pipe = None
             return False
+        self.keep(data)
+        return True
+
+    def keep(self, data):
+        """Counts output, and writes to the log what the cap and the disk allow."""
         self.total += len(data)
         keep = data[: max(0, self.order["maxOutput"] - self.kept)]
         while keep:
@@ -353,7 +211,6 @@ class Run:
                 break  # count on, keep nothing
             self.kept += written
             keep = keep[written:]
-        return True
 
     def drain(self):
         """What is still in the pipe; whoever else holds it is not waited for."""
@@ -402,51 +259,9 @@ class Run:
         self.sync_folders()
 
 
-def exit_of(status):
-    """(exit code, signal number) of a wait status; None, None when nothing ran."""
-    if status is None:
-        return None, None
-    if os.WIFSIGNALED(status):
-        return None, os.WTERMSIG(status)
-    return os.WEXITSTATUS(status), None
-
-
 def swallow(fd):
     try:
         while os.read(fd, 4096):
             pass
     except BlockingIOError:
         pass
-
-
-def main():
-    become_subreaper()
-    wake, wake_writer = os.pipe()
-    for fd in (wake, wake_writer):
-        os.set_blocking(fd, False)
-    signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: None)  # only EOF and SIGKILL end a shim
-    worker = socket.socket(fileno=int(sys.argv[1]))
-    worker.set_inheritable(False)
-    while True:
-        message = receive(worker)
-        if message is None:
-            return
-        order, lock = message
-        run = Run(order, wake)
-        begun = run.execute()
-        os.close(lock)
-        try:
-            worker.send(ENDED if begun else NOT_BEGUN)
-        except OSError:  # the worker is gone; the evidence is there
-            if begun:
-                run.sync_end()
-            return
-        if run.survived:
-            return  # something not even SIGKILL ends: the next run gets a fresh shim
-
-
-if __name__ == "__main__":
-    main()

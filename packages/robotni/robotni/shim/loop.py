@@ -1,0 +1,103 @@
+"""Runs come from the worker, one after another, until it is gone."""
+
+import _signal as signal
+import json
+import os
+import select
+import socket
+import sys
+
+from .ring import Ring
+from .run import Forked, Run
+from .tree import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
+from .wire import ENDED, NOT_BEGUN, receive
+
+
+def main(known, space):
+    """Runs until the worker is gone. In a fork of a warm shim: how to run the script.
+
+    A new interpreter has `space` in its `__main__`, and has `known` modules and folders of such.
+    """
+    control = controller()
+    control(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the script come to this process, not to init
+    worker = socket.socket(fileno=int(sys.argv[1]))
+    worker.set_inheritable(False)
+    if len(sys.argv) == 2:
+        from .cold import spawn
+
+        serve(worker, listen()[0], spawn)
+        return None
+    from .warm import Warm
+
+    warm = Warm(space)
+    hide(known)
+    if not is_ready(worker, warm, control):
+        os._exit(0)
+    wake, handlers = listen()
+    try:
+        serve(worker, wake, warm.fork)
+    except Forked as forked:
+        order = forked.args[0]
+    else:
+        os._exit(0)  # what the modules do at exit is for scripts
+    worker.detach()
+    return [warm.ended, *warm.script(order, handlers)]
+
+
+def hide(known):
+    """Leaves what a new interpreter knows: what the shim has imported is its own."""
+    for table in (sys.modules, sys.path_importer_cache):
+        for name in set(table) - known:
+            del table[name]
+
+
+def is_ready(worker, warm, control):
+    """Imports the modules and tells the worker of it, or why no run may be forked from them."""
+    control(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for an import then, however long
+    if select.select([worker], [], [], 0)[0]:
+        return False  # the worker was quicker
+    refused = warm.preload(sys.argv[3:])
+    control(PR_SET_PDEATHSIG, 0)
+    started = descendants()
+    if refused is None and started:
+        refused = "the preloaded modules start a process"
+    if refused is not None:
+        for pid in started:
+            os.kill(pid, signal.SIGKILL)
+    answer = json.dumps({"refused": refused, "files": warm.files()})
+    try:
+        worker.sendall(answer.encode() + b"\n")
+    except OSError:  # the worker is gone
+        return False
+    return refused is None
+
+
+def listen():
+    """The descriptor to wake up by; what the handlers of signals were before."""
+    wake, wake_writer = os.pipe()
+    for fd in (wake, wake_writer):
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+    numbers = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    # Only EOF and SIGKILL end a shim.
+    return wake, {n: signal.signal(n, lambda number, frame: None) for n in numbers}
+
+
+def serve(worker, wake, start):
+    ring = Ring()
+    while True:
+        message = receive(worker)
+        if message is None:
+            return
+        order, lock = message
+        run = Run(order, wake, ring, start)
+        begun = run.execute()
+        os.close(lock)
+        try:
+            worker.send(ENDED if begun else NOT_BEGUN)
+        except OSError:  # the worker is gone; the evidence is there
+            if begun:
+                run.sync_end()
+            return
+        if run.survived:
+            return  # something not even SIGKILL ends: the next run gets a fresh shim

@@ -1,0 +1,77 @@
+"""The header of a script: a run is warm as the request says, else as the script says of itself."""
+
+from typing import Any
+
+import pytest
+
+from robotni.errors import InvalidRequest
+from robotni.request import JobRequest
+from robotni.tests.conftest import House
+
+HEADER = """# /// script
+# dependencies = []
+# [tool.robotni]
+# warm = true
+# preload = ["numpy", "os.path"]
+# ///
+"""
+
+
+@pytest.mark.parametrize(
+    "text, request_says, expected",
+    [
+        ("", {}, (False, [])),
+        ("", {"warm": True}, (True, [])),
+        ("", {"warm": True, "preload": ["json"]}, (True, ["json"])),
+        (HEADER, {}, (True, ["numpy", "os.path"])),
+        (HEADER.replace("\n", "\r\n"), {}, (True, ["numpy", "os.path"])),
+        (HEADER, {"warm": False}, (False, [])),
+        (HEADER, {"preload": []}, (True, [])),
+        (HEADER, {"preload": ["json"]}, (True, ["json"])),
+        (HEADER.replace("true", "false"), {"warm": True}, (True, ["numpy", "os.path"])),
+        (HEADER.replace("# warm = true\n", ""), {}, (False, [])),
+        (HEADER.replace("true", "yes"), {}, (False, [])),  # no TOML: not for us to judge
+        ("#" * 70_000 + "\n" + HEADER, {}, (False, [])),  # too far down to be looked for
+    ],
+)  # fmt: skip
+def test_a_run_is_warm_as_the_request_says_or_else_the_header(
+    house: House, text: str, request_says: Any, expected: Any
+) -> None:
+    script = house.script(text)
+    request = {"script": script, "venv": ".venv", **request_says}
+    job = house.engine.submit(JobRequest.model_validate(request)).job
+    assert (job.warm, job.preload) == expected
+    house.engine.cancel(job.job_id)
+    again = house.engine.retry(job.job_id)
+    stored = house.store.get(again.job_id)
+    assert stored is not None
+    assert (stored.warm, stored.preload) == expected
+
+
+@pytest.mark.parametrize(
+    "text, request_says, where, words",
+    [
+        (HEADER.replace("true", "1"), {}, "/script", "true or false"),
+        (HEADER.replace('["numpy", "os.path"]', '"numpy"'), {}, "/script", "a list"),
+        (HEADER.replace("os.path", "os path"), {}, "/script", "module names"),
+        (HEADER.replace('["numpy", "os.path"]', str(["a"] * 33)), {}, "/script", "at most 32"),
+        ("", {"preload": ["json"]}, "/preload", "add warm: true"),
+        ("", {"preload": ["json"], "warm": False}, "/preload", "add warm: true"),
+    ],
+)
+def test_what_cannot_be_warm_is_refused_with_a_reason(
+    house: House, text: str, request_says: Any, where: str, words: str
+) -> None:
+    request = {"script": house.script(text), "venv": ".venv", **request_says}
+    with pytest.raises(InvalidRequest) as caught:
+        house.engine.submit(JobRequest.model_validate(request))
+    ((pointer, detail),) = caught.value.errors
+    assert pointer == where and words in detail
+
+
+def test_a_bundled_type_takes_neither_warm_nor_preload(house: House) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        house.engine.submit(
+            JobRequest(type="add", params={"x": 1, "y": 2}, warm=True, preload=["json"])
+        )
+    assert [pointer for pointer, _ in caught.value.errors] == ["/warm", "/preload"]
