@@ -56,8 +56,6 @@ class Warm:
         atexit.register(self.spare)  # the first to be registered is the last to be called
         self.exit_code = None
         self.coerced = os.environ.get("LC_CTYPE")
-        self.umask = os.umask(0)
-        os.umask(self.umask)
 
     # the shim's side
 
@@ -162,7 +160,6 @@ class Warm:
             if handler is not None:
                 signal.signal(number, handler)
         self.unblock()
-        os.umask(self.umask)
         renew_environ(order["env"])
         if self.coerced is not None:  # by the interpreter, at its start in the C locale
             os.environ.setdefault("LC_CTYPE", self.coerced)

@@ -17,7 +17,7 @@ from robotni.tests.conftest import House
 from robotni.tests.processes import Server, eventually
 from robotni.tests.test_recovery import WITNESS, begun, completes_once
 from robotni.tests.test_runner import run
-from robotni.tests.test_warm import is_running
+from robotni.tests.test_warm import is_running, once
 
 PARENT = "import os; print(os.getppid())"
 
@@ -244,6 +244,7 @@ def memory(server: Server) -> Dict[str, int]:
     return dict(server.client.status()["warm"])
 
 
+@once
 def test_a_warm_run_outlives_kill_9_of_the_worker_and_ends_once(server: Server) -> None:
     job_id = server.submit(WITNESS, warm=True)
     begun(server, job_id)
@@ -255,6 +256,7 @@ def test_a_warm_run_outlives_kill_9_of_the_worker_and_ends_once(server: Server) 
     assert server.client.get(job_id)["warm"] is True
 
 
+@once
 def test_nobody_goes_on_importing_for_a_worker_that_was_killed(
     server: Server, packages: Path
 ) -> None:
@@ -274,6 +276,7 @@ def test_nobody_goes_on_importing_for_a_worker_that_was_killed(
     assert server.wait_for(job_id)["status"] == "cancelled"
 
 
+@once
 def test_a_run_whose_warm_interpreter_is_killed_is_lost_and_leaves_nothing(server: Server) -> None:
     script = f"import os\nprint(os.getppid(), os.getpid(), flush=True)\n{WITNESS}"
     job_id = server.submit(script, warm=True)

@@ -321,7 +321,7 @@ def test_numpy_is_warm_though_it_starts_threads_and_random_all_the_same(tmp_path
     bench.venv = Path(os.environ["EXAMPLES_VENV"])
     (tmp_path / "json.py").unlink()  # beside the script, where numpy of 3.8 would find it
     try:
-        slot = bench.warm("numpy")
+        slot = bench.warm("numpy", "numpy.random")
         cold = bench.say(bench.cold(), NUMPY).split()
         words = [word for _ in range(3) for word in bench.say(slot, NUMPY).split()]
         assert words[2::3] == [cold[2]] * 3  # the threads are there when they are needed
