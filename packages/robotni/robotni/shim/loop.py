@@ -85,19 +85,24 @@ def listen():
 
 def serve(worker, wake, start):
     ring = Ring()
+    last = None
     while True:
-        message = receive(worker)
+        try:
+            message = receive(worker)
+        except ConnectionResetError:  # the worker has left, our last answer unread
+            message = None
         if message is None:
-            return
+            break
         order, lock = message
         run = Run(order, wake, ring, start)
         begun = run.execute()
+        last = run if begun else None
         os.close(lock)
         try:
             worker.send(ENDED if begun else NOT_BEGUN)
         except OSError:  # the worker is gone; the evidence is there
-            if begun:
-                run.sync_end()
-            return
+            break
         if run.survived:
             return  # something not even SIGKILL ends: the next run gets a fresh shim
+    if last is not None:
+        last.sync_end()

@@ -254,9 +254,12 @@ class Run:
             sync(folder)
 
     def sync_end(self):
-        """Nobody is there to store the end: it must survive a power cut by itself."""
-        sync(self.path("exit.json"))
-        self.sync_folders()
+        """Perhaps nobody has stored the end: it must survive a power cut by itself."""
+        try:
+            sync(self.path("exit.json"))
+            self.sync_folders()
+        except FileNotFoundError:  # stored, and cleaned up since
+            pass
 
 
 def swallow(fd):

@@ -2,12 +2,14 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
+import psutil
 import pytest
 
 from robotni.datadir import is_locked
@@ -233,6 +235,18 @@ def test_a_run_goes_on_when_the_worker_is_gone(launcher: Launcher) -> None:
     assert facts is not None
     assert facts["exitCode"] == 0
     assert launcher.output() == "a\nb\n"
+
+
+def test_a_worker_that_leaves_the_last_answer_unread_leaves_no_complaint(
+    launcher: Launcher,
+) -> None:
+    # Its socket is reset then; the `slot` sees that the shim says nothing of it.
+    launcher.start("pass")
+    eventually(lambda: select.select([launcher.slot._socket], [], [], 0)[0])
+    shim = psutil.Process(launcher.slot._process.pid)
+    launcher.slot.close()
+    shim.wait(10)
+    assert launcher.rundir.exit() is not None
 
 
 def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
