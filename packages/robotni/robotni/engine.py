@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from robotni import __version__, events, header
+from robotni import __version__, events
 from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound, StorageFull
-from robotni.header import Warmth
+from robotni.intake import Intake
 from robotni.job import (
     CANCELLED,
     PENDING,
@@ -23,12 +23,10 @@ from robotni.job import (
     Job,
     Progress,
     local_date,
-    new_job_id,
     next_midnight,
 )
 from robotni.listing import Filters
-from robotni.preflight import Place, Preflight
-from robotni.request import PYTHON_SCRIPT, JobRequest
+from robotni.request import JobRequest
 from robotni.rundir import RunDir, is_job_id
 from robotni.settings import Settings
 from robotni.store import Store
@@ -37,11 +35,6 @@ from robotni.workers import Registry, WorkerType
 TAIL = 64 * 1024  # bytes of output in a job's JSON
 DISK_FLOOR = 16 << 20  # bytes that stay free, so that running jobs can end in order
 DAY = 86400
-_COPIED = (
-    "type", "project", "script", "module", "venv", "args", "params", "cwd", "env", "timeout",
-    "expires", "max_attempts", "name", "stdin", "retry_delay",
-    "warm", "preload",
-)  # fmt: skip
 
 
 class Submitted(NamedTuple):
@@ -66,7 +59,7 @@ class Engine:
         self._ring = ring
         self._clock = clock
         self._registry = Registry()
-        self._preflight = Preflight(settings.project_folder, settings.script_roots)
+        self._intake = Intake(settings, self._registry)
         self._started_at = clock()
 
     # submit
@@ -85,79 +78,10 @@ class Engine:
 
     def submit(self, request: JobRequest, key: Optional[str] = None, digest: str = "") -> Submitted:
         """Checks and stores a job. With a `key` seen before: the first job, `replayed`."""
-        now = self._clock()
-        worker_type = self._registry.get(request.type)
-        place = self._place(request, worker_type)
-        worker_type.check(request.params)
-        self._preflight.check(place)
-        timeout = request.timeout if request.timeout is not None else self._settings.timeout
-        if timeout > self._settings.max_timeout:
-            raise InvalidRequest(
-                [
-                    FieldError(
-                        "/timeout",
-                        f"{timeout:g} s is over the longest allowed; ask for at most "
-                        f"{self._settings.max_timeout:g}, or raise ROBOTNI_MAX_TIMEOUT",
-                    )
-                ]
-            )
-        warmth = self._warmth(request, place)
-        run_at = request.due_at(now)
-        job = Job(
-            job_id=new_job_id(now),
-            type=request.type,
-            project=request.project,
-            timestamp=now,
-            **place._asdict(),
-            args=request.args,
-            params=request.params,
-            env=request.env,
-            stdin=request.stdin,
-            timeout=timeout,
-            warm=warmth.warm,
-            preload=warmth.preload,
-            expires=request.expires or self._settings.expires or None,
-            max_attempts=request.retries + 1,
-            retry_delay=request.retry_delay,
-            name=Path(place.script).name if place.script else place.module or request.type,
-            idempotency_key=key,
-            request_digest=digest or None,
-            **_when(now, run_at),
+        job = self._intake.job(request, self._clock())
+        return self._store_job(
+            job.model_copy(update={"idempotency_key": key, "request_digest": digest or None})
         )
-        return self._store_job(job)
-
-    def _place(self, request: JobRequest, worker_type: WorkerType) -> Place:
-        if request.type == PYTHON_SCRIPT:
-            faults = []
-            if (request.script is None) == (request.module is None):
-                faults.append(FieldError("/script", "give a script or a module, one of the two"))
-            if request.venv is None:
-                faults.append(
-                    FieldError(
-                        "/venv",
-                        "the virtual environment is missing; give its folder, such as .venv",
-                    )
-                )
-        else:
-            faults = [
-                FieldError(f"/{name}", f"type {worker_type.type} takes no {name}; leave it out")
-                for name in ("script", "module", "venv", "args", "stdin", "warm", "preload")
-                if getattr(request, name)
-            ]
-        if faults:
-            raise InvalidRequest(faults)
-        return self._preflight.resolve(request.script, request.module, request.venv, request.cwd)
-
-    def _warmth(self, request: JobRequest, place: Place) -> Warmth:
-        """As the request says; where it is silent, as the script's header does."""
-        said = header.warmth(place.script) if place.script else Warmth(False, [])
-        warm = said.warm if request.warm is None else request.warm
-        preload = said.preload if request.preload is None else request.preload
-        if request.preload and not warm:
-            raise InvalidRequest(
-                [FieldError("/preload", "only a warm run has modules to preload; add warm: true")]
-            )
-        return Warmth(warm, preload if warm else [])
 
     def _store_job(self, job: Job) -> Submitted:
         if shutil.disk_usage(self._jobs).free < DISK_FLOOR:
@@ -180,16 +104,7 @@ class Engine:
             raise Conflict(
                 f"job {job_id} is {old.status}; cancel it first, or wait until it has ended"
             )
-        self._preflight.check(Place(old.script, old.module, old.venv, old.cwd))
-        now = self._clock()
-        job = Job(
-            job_id=new_job_id(now),
-            timestamp=now,
-            retry_of=job_id,
-            **{name: getattr(old, name) for name in _COPIED},
-            **_when(now, None),
-        )
-        return self._store_job(job).job
+        return self._store_job(self._intake.again(old, self._clock())).job
 
     # get, list
 
@@ -368,12 +283,6 @@ class Engine:
             },
             "nextWake": min(next_midnight(now), due or float("inf")),
         }
-
-
-def _when(now: float, run_at: Optional[float]) -> Dict[str, Any]:
-    if run_at is not None and run_at > now:
-        return {"status": SCHEDULED, "run_at": run_at}
-    return {"status": PENDING, "run_at": run_at, "pending_since": now if run_at is None else run_at}
 
 
 def _running_attempt(job: Job) -> Attempt:

@@ -26,6 +26,7 @@ ROWS = (
     {"upkeep", "starter"},
     {"engine", "runner", "stats"},
     {"orders"},
+    {"intake"},
     {"environment", "workers", "interpreters"},
     {"preflight", "header"},
     {"store", "slots"},
