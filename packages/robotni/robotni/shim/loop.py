@@ -12,6 +12,8 @@ from .run import Forked, Run
 from .tree import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
 from .wire import ENDED, NOT_BEGUN, receive
 
+HANDLED = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # SIGKILL ends a shim
+
 
 def main(known, space):
     """Runs until the worker is gone. In a fork of a warm shim: how to run the script.
@@ -29,6 +31,7 @@ def main(known, space):
         return None
     from .warm import Warm
 
+    heed_signals()
     warm = Warm(space)
     hide(known)
     if not is_ready(worker, warm, control):
@@ -72,15 +75,21 @@ def is_ready(worker, warm, control):
     return refused is None
 
 
+def heed_signals():
+    """As a new interpreter below a shim does, also where robotni was started by nohup."""
+    for number in HANDLED:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            is_int = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_int else signal.SIG_DFL)
+
+
 def listen():
     """The descriptor to wake up by; what the handlers of signals were before."""
     wake, wake_writer = os.pipe()
     for fd in (wake, wake_writer):
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-    numbers = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
-    # Only EOF and SIGKILL end a shim.
-    return wake, {n: signal.signal(n, lambda number, frame: None) for n in numbers}
+    return wake, {n: signal.signal(n, lambda number, frame: None) for n in HANDLED}
 
 
 def serve(worker, wake, start):

@@ -203,6 +203,18 @@ def test_a_script_cannot_tell_warm_from_cold(bench: Bench, shims: Shims, probe: 
     assert bench.run(shims.loaded, script) == cold
 
 
+def test_signals_that_nohup_and_shells_have_robotni_ignore_are_heeded(bench: Bench) -> None:
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        cold, warm = bench.cold(), bench.warm()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    script = probes()["signals"]
+    assert bench.run(warm, script) == bench.run(cold, script)
+
+
 def test_modules_are_those_of_a_new_interpreter_whatever_ran_before(
     bench: Bench, shims: Shims
 ) -> None:
