@@ -163,5 +163,6 @@ def _not_ours(answer: httpx.Response) -> RobotniError:
             "start it with: robotni serve"
         )
     return RobotniError(
-        f"{answer.url} answered {answer.status_code}, but not as robotni does; check the URL"
+        f"{answer.url} answered {answer.status_code}, but not as robotni does; check the URL, and "
+        "the path robotni is mounted under, if it is"
     )

@@ -8,7 +8,7 @@ Exit codes: 0 done, 1 the job or the request failed, 2 wrong usage or settings.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import click
 
@@ -47,7 +47,7 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.  [default: ROBOTNI_HOST or 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on.  [default: ROBOTNI_PORT or 8000]")
 def serve(host: Optional[str], port: Optional[int]) -> None:
-    """Serve the API and the page; the worker is started when there is work.
+    """Serve the API and the page. The worker is started when there is work.
 
     Example: robotni serve --port 8080
     """
@@ -58,8 +58,8 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
 
     given = {"ROBOTNI_HOST": host, "ROBOTNI_PORT": port}
     settings = load({**os.environ, **_given(given)}, Path.cwd())
+    listener = serving.listen(settings)  # where that fails, nothing has been made
     datadir = DataDir(settings.data_dir).open()
-    listener = serving.listen(settings)
     port = listener.getsockname()[1]
     settings = settings.model_copy(update={"port": port})
     app = build_app(settings)
@@ -102,7 +102,7 @@ def _say_where(settings: "Settings") -> None:
 @click.option("--cancel", is_flag=True, help="Cancel what runs, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stop(cancel: bool, as_json: bool) -> None:
-    """Stop the server and the worker of this project; running scripts go on unless cancelled.
+    """Stop the server and the worker of this project. Running scripts go on unless cancelled.
 
     Example: robotni stop --cancel
     """
@@ -110,6 +110,7 @@ def stop(cancel: bool, as_json: bool) -> None:
     from robotni.wiring import build_engine
 
     settings, datadir, engine = build_engine()
+    lived = stopping.who_lives(datadir)
     gone = [stopping.send_server_away(datadir), stopping.send_worker_away(datadir)]
     ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
     running = stopping.count_running(engine, datadir)
@@ -124,8 +125,14 @@ def stop(cancel: bool, as_json: bool) -> None:
             "where it was started"
         )
     if not as_json:
-        click.echo("server and worker have stopped")
+        click.echo(_what_stopped(lived, settings))
         _say_what_runs(running)
+
+
+def _what_stopped(lived: List[str], settings: "Settings") -> str:
+    if not lived:
+        return f"neither server nor worker of {settings.project_folder} was there to stop"
+    return f"{' and '.join(lived)} {'has' if len(lived) == 1 else 'have'} stopped"
 
 
 def _say_what_runs(running: int) -> None:
@@ -153,7 +160,7 @@ def worker(on_demand: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Look for what is wrong here, and say how to mend it; needs no server.
+    """Look for what is wrong here, and say how to mend it. Needs no server.
 
     Ends with 0 when all is well, with 1 when something needs mending.
 
@@ -178,7 +185,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--venv", type=click.Path(exists=True, file_okay=False), help="Its environment.")
 @click.argument("args", nargs=-1)
 def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> None:
-    """Serve in a temporary folder, run a script through the API, show all of it, clean up.
+    """Run a script in a temporary folder, to watch. All of it is shown, and cleaned up.
 
     Example: robotni demo examples/report.py --venv examples/.venv
     """
@@ -196,7 +203,7 @@ def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> N
 def selftest(
     seconds: float, kills: int, seed: Optional[int], only: Tuple[str, ...], as_json: bool
 ) -> None:
-    """Kill a server of its own at random, restart it, and count what was lost: nothing.
+    """Kill a server of its own at random and count what was lost. Nothing should be.
 
     Example: robotni selftest --chaos 60
     """

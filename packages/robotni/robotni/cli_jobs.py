@@ -40,7 +40,7 @@ def jobs(url: Optional[str], as_json: bool, **filters: Any) -> None:
 @job_argument
 @remote
 def show(job_id: str, url: Optional[str], as_json: bool) -> None:
-    """Show one job: its state, how it ended, how to reproduce it, the end of its output.
+    """Show one job. Its state, how it ended, how to reproduce it, the end of its output.
 
     Example: robotni show 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
     """
@@ -155,7 +155,12 @@ def _figures(status: Dict[str, Any]) -> Iterator[List[Any]]:
         yield ["warm interpreters", f"{warm['interpreters']}, {memory}"]
     for state, number in status["jobs"].items():
         yield [state, number]
-    yield ["oldest pending, s", queue["oldestPendingSeconds"]]
-    yield ["ended within timeout", slo["completedWithinTimeout"]]
-    yield ["API p95, ms", slo["apiP95Ms"]]
+    share = slo["completedWithinTimeout"]
+    yield ["oldest pending, s", _or_dash(queue["oldestPendingSeconds"])]
+    yield ["ended within timeout", _or_dash(None if share is None else f"{100 * share:.4g} %")]
+    yield ["API p95, ms", _or_dash(slo["apiP95Ms"])]
     yield ["next wake-up", status["nextWake"]]
+
+
+def _or_dash(value: Any) -> Any:
+    return "-" if value is None else value

@@ -1,5 +1,6 @@
 """The commands that submit: submit and run, which follows its job as if one ran it oneself."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -112,7 +113,7 @@ def exit_code(job: Dict[str, Any]) -> int:
 
 
 def _request(options: Dict[str, Any]) -> Dict[str, Any]:
-    script = Path(options.pop("script")).absolute()
+    script = _whole(options.pop("script"))
     if not script.exists():
         raise RobotniError(f"{script} does not exist; name a Python script")
     venv = _venv(script, options.pop("venv"))
@@ -124,8 +125,13 @@ def _request(options: Dict[str, Any]) -> Dict[str, Any]:
     if preload or is_warm:
         given.update(warm=True, **({"preload": list(preload)} if preload else {}))
     if cwd is not None:
-        given["cwd"] = str(Path(cwd).absolute())
+        given["cwd"] = str(_whole(cwd))
     return {**given, "script": str(script), "venv": str(venv), "env": env}
+
+
+def _whole(path: str) -> Path:
+    """As a shell reads it; `..` goes, since the server takes none. Links stay: a venv is one."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _variable(text: str) -> Tuple[str, str]:
@@ -137,7 +143,7 @@ def _variable(text: str) -> Tuple[str, str]:
 
 def _venv(script: Path, given: Optional[str]) -> Path:
     if given is not None:
-        return Path(given).absolute()
+        return _whole(given)
     for folder in script.parents:
         if (folder / ".venv" / "pyvenv.cfg").is_file():
             if sys.stderr.isatty():

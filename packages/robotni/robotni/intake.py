@@ -97,7 +97,7 @@ class Intake:
         if timeout <= most:
             return timeout
         detail = (
-            f"{timeout:g} s is over the longest allowed; ask for at most {most:g}, "
+            f"{timeout:.12g} s is over the longest allowed; ask for at most {most:.12g}, "
             "or raise ROBOTNI_MAX_TIMEOUT"
         )
         raise InvalidRequest([FieldError("/timeout", detail)])

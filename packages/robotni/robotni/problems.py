@@ -30,6 +30,14 @@ _SENTENCES = {
     "model_type": "this must be a JSON object",
     "model_attributes_type": "this must be a JSON object",
     "extra_forbidden": "there is no such field; {fields}",
+    "string_type": "this is no text; write it in double quotes",
+    "list_type": "this is no list; write it in [ ]",
+    "dict_type": "this is no object; write it in { }",
+    "bool_type": "this is neither true nor false; write one of them, without quotes",
+    "int_type": "this is no whole number; write it without quotes and fraction",
+    "int_parsing": "this is no whole number; give one, such as 50",
+    "float_type": "this is no number; write it without quotes",
+    "float_parsing": "this is no number; give one, such as 1.5",
 }
 
 

@@ -57,6 +57,12 @@ def is_served(datadir: DataDir) -> bool:
     return has_listener(datadir.stop)
 
 
+def who_lives(datadir: DataDir) -> List[str]:
+    """Of `server` and `worker`, those that are there; a server is a `robotni serve`."""
+    lives = (("server", is_served(datadir)), ("worker", is_locked(datadir.worker_lock)))
+    return [who for who, does in lives if does]
+
+
 def send_server_away(datadir: DataDir) -> bool:
     """Asks every `robotni serve` to end as on Ctrl-C; whether none is left."""
     return _wait(lambda: not ring(datadir.stop), LEAVES_WITHIN)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
 
 from robotni import logs
 from robotni.datadir import DataDir
+from robotni.errors import SettingsError
 from robotni.settings import Settings, find_project_folder, load, load_in
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def build_app(settings: Optional[Settings] = None) -> "FastAPI":
 def create_app(project_folder: "Union[str, os.PathLike[str], None]", **settings: Any) -> "FastAPI":
     """The web application for an app of somebody else's; see `robotni.create_app`."""
     folder = find_project_folder(Path.cwd()) if project_folder is None else Path(project_folder)
+    if not folder.is_dir():
+        raise SettingsError([f"the project folder {folder} does not exist; name one that does"])
     return _web(load_in(folder, os.environ, settings))
 
 

@@ -108,6 +108,17 @@ def test_a_taken_port_is_told_with_the_next_free_one(server: Server) -> None:
     assert re.search(rf"port {server.port} is taken; port \d+ is free", answer.stderr)
 
 
+def test_a_serve_that_cannot_listen_leaves_no_data_directory(
+    server: Server, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".git").mkdir()
+    assert robotni("serve", cwd=elsewhere, port=server.port).returncode == 1
+    assert robotni("serve", "--host", "0.0.0.0", cwd=elsewhere).returncode == 2
+    assert not (elsewhere / ".robotni").exists()
+
+
 def test_serve_says_where_everything_is(server: Server) -> None:
     said = server.log()
     for what in (server.url, str(server.project), str(server.data), "worker"):

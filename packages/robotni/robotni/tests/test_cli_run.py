@@ -107,6 +107,17 @@ def test_a_script_that_does_not_exist_is_said(robotni: Callable[..., Said]) -> N
     assert robotni("run", "nowhere.py") == Said("", words, 1)
 
 
+def test_paths_are_meant_as_a_shell_means_them(
+    robotni: Callable[..., Said], shared: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shared.project / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    (shared.project / "up.py").write_text("import os; print(os.getcwd())")
+    said = robotni("run", "../up.py", "--venv", "../elsewhere/../.venv", "--cwd", ".")
+    assert (said.code, said.out) == (0, f"{folder}\n")
+
+
 def test_a_venv_without_python_is_said(robotni: Callable[..., Said], shared: Server) -> None:
     venv = make_venv(shared.project / "broken")
     (venv / "bin" / "python").unlink()

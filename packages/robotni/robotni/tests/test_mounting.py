@@ -140,6 +140,12 @@ def test_two_apps_of_one_process_have_a_queue_each(outer: Server) -> None:
     assert (outer.project / "../second/.robotni/robotni.db").exists()
 
 
+def test_a_project_folder_that_does_not_exist_is_said_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"the project folder .*/no/such does not exist"):
+        robotni.create_app(tmp_path / "no" / "such")
+    assert not (tmp_path / "no").exists()
+
+
 def test_the_guard_minds_its_own_paths_only(outer: Server, root: httpx.Client) -> None:
     foreign = {"Host": "evil.example", "Origin": "https://evil.example"}
     answer = root.post("/own", content=b"no JSON", headers=foreign)

@@ -1107,3 +1107,20 @@ def test_many_at_once_are_all_answered(quiet: Server) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(call, range(64))) == {(202, 200)}
     assert len(quiet.client.list(project="crowd", limit=200)["jobs"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("args", "abc", "/args: this is no list; write it in [ ]"),
+        ("args", [1], "/args/0: this is no text; write it in double quotes"),
+        ("params", [], "/params: this is no object; write it in { }"),
+        ("timeout", "5", "/timeout: this is no number; write it without quotes"),
+        ("retries", "5", "/retries: this is no whole number; write it without quotes and fraction"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_how_to_write_it(
+    server: Server, field: str, value: Any, said: str
+) -> None:
+    answer = server.http.post(JOBS, json={**HELLO, field: value})
+    assert problem(answer, 422)["detail"] == said

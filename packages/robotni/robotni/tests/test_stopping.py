@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
+from robotni.datadir import is_locked
 from robotni.tests.processes import Server, eventually
 from robotni.tests.test_cli import robotni
 from robotni.tests.test_recovery import WITNESS, begun, completes_once, witness
@@ -41,7 +42,20 @@ def test_stop_cancels_what_runs_and_starts_nothing_of_what_waits(
 def test_stop_where_nothing_runs_is_fine(project: Path) -> None:
     answer = robotni("stop", "--cancel", cwd=project)
     assert answer.returncode == 0
-    assert answer.stdout == "cancelled 0 running\nserver and worker have stopped\n"
+    nothing = f"neither server nor worker of {project} was there to stop"
+    assert answer.stdout == f"cancelled 0 running\n{nothing}\n"
+
+
+def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Server]) -> None:
+    server = make_server(autostart=0)
+    worker = server.start_worker()
+    eventually(server.workers)
+    eventually(lambda: is_locked(server.data / "worker.lock"))
+    server.stop()
+    assert stop(server).stdout == "worker has stopped\n"
+    assert worker.wait(10) == 0
+    server.start()
+    assert stop(server).stdout == "server has stopped\n"
 
 
 def test_two_servers_share_one_worker_and_the_last_one_takes_it_along(
