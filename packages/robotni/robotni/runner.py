@@ -4,6 +4,7 @@ It promises at most one start per attempt, a settled row for every run that ende
 whose shim lives is waited for, not repeated. Evidence decides, in this order: the lock of the run
 is held: it runs. `exit.json`: it ended so. `started`: it is lost. Nothing: it never started, or
 the machine went down since (a power cut may take the evidence): it is lost.
+Budget: 2.0 ms of CPU for a job in the worker, three transactions with what the web process writes.
 It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
 """
 

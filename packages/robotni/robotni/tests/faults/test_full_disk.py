@@ -37,9 +37,9 @@ def test_507_while_full_running_jobs_end_rightly_and_nothing_is_restarted(
         ended = server.submit("pass")
         server.wait_for(ended)
         long = server.submit(WAITS)
+        eventually(lambda: "begin" in output(server, long))  # while there is room for it
         big = disk / "big"
         filling = server.submit(f"open({str(big)!r}, 'wb').write(b'x' * (64 << 20))")
-        eventually(lambda: "begin" in output(server, long))
         eventually(lambda: big.exists() and not server.scripts(filling))
         filler = fill(disk)
 
