@@ -85,8 +85,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[None]:
         """One durable transaction; StorageFull when the disk has no room for it."""
-        with self._lock:
-            turn = take_lock(self._turn, wait=True)
+        with self._in_turn():
             try:
                 with self._db.atomic("IMMEDIATE"):
                     yield
@@ -96,6 +95,13 @@ class Database:
                         f"the disk with {self._path} is full; make room and try again"
                     ) from None
                 raise
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        with self._lock:
+            turn = take_lock(self._turn, wait=True)
+            try:
+                yield
             finally:
                 release_lock(turn)
 
@@ -105,14 +111,12 @@ class Database:
         log = self._path.with_name(f"{self._path.name}-wal")
         if not log.exists() or log.stat().st_size < LOG_LIMIT:
             return
-        with self._lock:
-            turn = take_lock(self._turn, wait=True)
+        with self._in_turn():
             try:
                 self.sql("PRAGMA busy_timeout = 100")
                 self.sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
                 self.sql(f"PRAGMA busy_timeout = {1000 * BUSY_TIMEOUT}")
-                release_lock(turn)
 
 
 def _is_full(error: Optional[BaseException]) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from robotni.preflight import venv_python
+from robotni.shim.codes import stamp
 from robotni.slots import Slot
 
 PRELOAD_WITHIN = 60.0  # seconds; a run that waited for modules so long goes cold
@@ -271,10 +272,9 @@ def stamps(paths: "Dict[str, Any] | List[str]") -> Stamps:
 
 def _stamp(path: str) -> Optional[List[int]]:
     try:
-        stat = os.stat(path)
+        return stamp(os.stat(path))
     except OSError:  # gone, which is a change too
         return None
-    return [stat.st_mtime_ns, stat.st_size, stat.st_ino]
 
 
 def _dismiss(slots: List[WarmSlot]) -> None:

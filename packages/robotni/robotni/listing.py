@@ -66,11 +66,9 @@ def walks_of(filters: Filters, all_: Walk, names: Optional[Sequence[str]]) -> Li
 
 def _found(filters: Filters, walks: Sequence[Walk], names: Optional[Sequence[str]]) -> List[Walk]:
     """`walks`, each in an index of what is asked for."""
-    for column, value in (("type", filters.type), ("project", filters.project)):
-        if value is not None:
-            walks = [walk.that(f"{column} = ?", value) for walk in walks]
+    walks = [_narrowed(filters, walk, "{} = ?") for walk in walks]
     if filters.q is None or names is None:
-        return list(walks)
+        return walks
     if len(names) * len(walks) > MAX_WALKS:
         return [_beginning(walk, filters.q) for walk in walks]
     end = filters.q + _END
@@ -80,10 +78,15 @@ def _found(filters: Filters, walks: Sequence[Walk], names: Optional[Sequence[str
 
 def _looked_through(filters: Filters, walk: Walk) -> Walk:
     """`walk` in its own index, and in no other, which may hold millions."""
+    walk = _narrowed(filters, walk, "{} || '' = ?")
+    return _beginning(walk, filters.q) if filters.q else walk
+
+
+def _narrowed(filters: Filters, walk: Walk, condition: str) -> Walk:
     for column, value in (("type", filters.type), ("project", filters.project)):
         if value is not None:
-            walk = walk.that(f"{column} || '' = ?", value)
-    return _beginning(walk, filters.q) if filters.q else walk
+            walk = walk.that(condition.format(column), value)
+    return walk
 
 
 def _beginning(walk: Walk, q: str) -> Walk:

@@ -82,7 +82,7 @@ class Warm:
         return None
 
     def files(self):
-        """What the modules came from, less the standard library: path and (mtime_ns, size)."""
+        """What the modules came from, less the standard library: path and stamp."""
         library = os.path.dirname(os.__file__) + os.sep
         found = {}
         for module in list(sys.modules.values()):
