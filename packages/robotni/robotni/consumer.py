@@ -126,7 +126,7 @@ class Consumer(HueyConsumer):
         return bool(select.select([self._leave_bell], [], [], 0)[0])
 
     def _is_idle(self) -> bool:
-        return 0 < self._idle_exit < self.huey.runner.idle_seconds()
+        return 0 < self._idle_exit < self.huey.runner.minding.idle_seconds()
 
 
 def _drain(fd: int) -> None:

@@ -8,7 +8,7 @@ transaction and an fsync each. It must not know how a run works, nor who calls.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from robotni import ended
 from robotni.database import Database
@@ -153,22 +153,26 @@ class Store:
         return won
 
     def claim(self, job_id: str, now: float, run: Optional[int] = None) -> Optional[Job]:
-        """Starts the next run and attempt of a job; None when it is not pending, or too late, or
-        when that is not number `run`. Its ticket is gone either way."""
+        """Starts the next run and attempt of a job; None when it is not pending, or when that is
+        not number `run`; and when it is too late, which fails it. Its ticket is gone either way."""
         with self._tickets.spending(job_id):
             job = self.get(job_id)
-            if job is None or is_expired(job, now) or run not in (None, job.run + 1):
-                return None
-            changes = {
-                "run": job.run + 1,
-                "attempt": job.attempt + 1,
-                "started_at": now,
-                "run_at": None,
-            }
-            if not self._move("claim", job_id, job.run, changes):
-                return None
-            self._count_attempt(now, started=1)
-            return job.model_copy(update={**changes, "status": RUNNING})
+            return None if job is None or run not in (None, job.run + 1) else self._claim(job, now)
+
+    def _claim(self, job: Job, now: float) -> Optional[Job]:
+        if is_expired(job, now):
+            self._move("expire", job.job_id, job.run, {"error": expiry(job), "finished_at": now})
+            return None
+        changes = {
+            "run": job.run + 1,
+            "attempt": job.attempt + 1,
+            "started_at": now,
+            "run_at": None,
+        }
+        if not self._move("claim", job.job_id, job.run, changes):
+            return None
+        self._count_attempt(now, started=1)
+        return job.model_copy(update={**changes, "status": RUNNING})
 
     def release(self, job: Job, now: float) -> bool:
         """Back to pending a run that provably never started, its attempt given back."""
@@ -182,14 +186,37 @@ class Store:
     def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
         """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
         and the count of attempts that timed out."""
+        with self._db.write():
+            return self._settle(verb, job, timed_out, columns)
+
+    def settle_and_claim(
+        self,
+        verb: str,
+        job: Job,
+        timed_out: bool,
+        now: float,
+        mind: Callable[[str, int], bool],
+        **columns: Any,
+    ) -> Tuple[bool, Optional[Job]]:
+        """`settle` and, when that won, the claim of what waits longest, in one transaction. Nothing
+        is claimed when `mind`, called with the job's id and its next run, says no."""
+        with self._tickets.spending_oldest() as spend:
+            if not self._settle(verb, job, timed_out, columns):
+                return False, None
+            oldest = spend()
+            waiting = None if oldest is None else self.get(oldest)
+            if waiting is None or not mind(waiting.job_id, waiting.run + 1):
+                return True, None
+            return True, self._claim(waiting, now)
+
+    def _settle(self, verb: str, job: Job, timed_out: bool, columns: Dict[str, Any]) -> bool:
         asked = job.cancel_requested_at is not None
         fence = f"AND cancel_requested_at IS {'NOT' if asked else ''} NULL"
-        with self._db.write():
-            if not self._move(verb, job.job_id, job.run, columns, fence):
-                return False
-            if timed_out:
-                self._count_attempt(job.started_at or job.timestamp, timed_out=1)
-            return True
+        if not self._move(verb, job.job_id, job.run, columns, fence):
+            return False
+        if timed_out:
+            self._count_attempt(job.started_at or job.timestamp, timed_out=1)
+        return True
 
     def due(self, now: float) -> int:
         """Makes pending what is scheduled for now or earlier; how many, at most BATCH."""

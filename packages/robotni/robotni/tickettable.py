@@ -7,7 +7,7 @@ Huey's side (`tickets.py`) says that.
 
 import threading
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from robotni.database import Database
 from robotni.job import PENDING
@@ -44,23 +44,32 @@ class TicketTable:
         """The oldest ticket that no thread of this process has. What is no ticket of a job's is
         removed at once."""
         with self._lock:
-            handed = list(self._handed)
-            row = self._db.sql(
-                "SELECT id, data FROM task WHERE queue = ? "
-                f"AND id NOT IN ({', '.join('?' * len(handed))}) "
-                "ORDER BY priority DESC, id LIMIT 1",
-                (QUEUE, *handed),
-            ).fetchone()
-            if row is None:
-                return None
-            ticket, data = row[0], _bytes(row[1])
-            job_id = self._tickets.decode(data)
-            if job_id is not None:
-                self._handed[ticket] = job_id
+            ticket, job_id, data = self._oldest()
+            if ticket is None or job_id is not None:
                 return data
-            with self._db.write():
-                self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
-            return data
+        with self._db.write():
+            self._delete(ticket)
+        return data
+
+    def _oldest(self) -> Tuple[Optional[int], Optional[str], Optional[bytes]]:
+        """(its id, the id of its job, itself) of the oldest free ticket, which is handed out."""
+        handed = list(self._handed)
+        row = self._db.sql(
+            "SELECT id, data FROM task WHERE queue = ? "
+            f"AND id NOT IN ({', '.join('?' * len(handed))}) "
+            "ORDER BY priority DESC, id LIMIT 1",
+            (QUEUE, *handed),
+        ).fetchone()
+        if row is None:
+            return None, None, None
+        ticket, data = row[0], _bytes(row[1])
+        job_id = self._tickets.decode(data)
+        if job_id is not None:
+            self._handed[ticket] = job_id
+        return ticket, job_id, data
+
+    def _delete(self, ticket: int) -> None:
+        self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
 
     @contextmanager
     def spending(self, job_id: str) -> Iterator[None]:
@@ -71,12 +80,35 @@ class TicketTable:
         try:
             with self._db.write():
                 for ticket in tickets:
-                    self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
+                    self._delete(ticket)
                 yield
         finally:
+            self._take_back(tickets)
+
+    @contextmanager
+    def spending_oldest(self) -> Iterator[Callable[[], Optional[str]]]:
+        """A transaction in which the oldest free ticket may be spent: a call does it and gives the
+        id of its job, or None when there is none. When it fails, it is handed out again."""
+        spent: List[int] = []
+
+        def spend() -> Optional[str]:
             with self._lock:
-                for ticket in tickets:
-                    self._handed.pop(ticket, None)
+                ticket, job_id, _ = self._oldest()
+            if ticket is not None and job_id is not None:
+                spent.append(ticket)
+                self._delete(ticket)
+            return job_id
+
+        try:
+            with self._db.write():
+                yield spend
+        finally:
+            self._take_back(spent)
+
+    def _take_back(self, tickets: List[int]) -> None:
+        with self._lock:
+            for ticket in tickets:
+                self._handed.pop(ticket, None)
 
     def mend(self) -> int:
         """Writes a ticket for each pending job that has none; how many. Writers wait only where

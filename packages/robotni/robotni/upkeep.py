@@ -5,8 +5,7 @@ guarded, so repeating it, or two workers doing it, changes nothing.
 """
 
 import time
-from collections import deque
-from typing import Callable, Deque, Optional
+from typing import Callable, Optional
 
 from robotni import events
 from robotni.datadir import DataDir, ring
@@ -24,7 +23,7 @@ DAY = 86400
 
 
 class Upkeep:
-    """The periodic verbs of one worker, and the orphans they found for its threads."""
+    """The periodic verbs of one worker."""
 
     def __init__(
         self,
@@ -39,7 +38,6 @@ class Upkeep:
         self._datadir = datadir
         self._runner = runner
         self._clock = clock
-        self._orphans: Deque[Job] = deque()
         self._next_sweep = time.monotonic() + SWEEP_EVERY
         self._cleaning: Optional[str] = None
         self._cleaned = 0
@@ -67,7 +65,7 @@ class Upkeep:
     def next_orphan(self) -> Optional[Job]:
         """A run to adopt, before anything new is taken on: it holds one of our places."""
         try:
-            return self._orphans.popleft()
+            return self._runner.orphans.popleft()
         except IndexError:
             return None
 
@@ -91,16 +89,16 @@ class Upkeep:
         expired = self._store.expire(self._clock())
         tickets = self._store.mend_tickets()
         events.swept(orphans, tickets, expired)
-        self._ring(tickets + len(self._orphans))
+        self._ring(tickets + len(self._runner.orphans))
 
     def _sweep_job(self, job: Job) -> bool:
         adopted = False
-        minded = self._runner.mind(job.job_id, job.run)
+        minded = self._runner.minding.mind(job.job_id, job.run)
         try:
             if job.cancel_requested_at is not None:  # whoever asked may have died before ringing
                 RunDir(self._datadir.jobs, job.job_id, job.run).request_cancel()
             if minded and self._runner.is_running(job):
-                self._orphans.append(job)
+                self._runner.orphans.append(job)
                 adopted = True
             elif minded:
                 self._runner.settle_orphan(job)
@@ -109,14 +107,14 @@ class Upkeep:
             self._failed = True
         finally:
             if minded and not adopted:
-                self._runner.unmind(job.job_id, job.run)
+                self._runner.minding.unmind(job.job_id, job.run)
         return minded
 
     def adopt(self, job: Job) -> None:
         try:
             self._runner.adopt(job)
         finally:
-            self._runner.unmind(job.job_id, job.run)
+            self._runner.minding.unmind(job.job_id, job.run)
 
     def clean(self) -> None:
         """Once per local date, deletes what ended RETENTION_DAYS ago; a batch for each call."""

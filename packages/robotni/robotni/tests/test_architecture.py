@@ -25,7 +25,7 @@ ROWS = (
     {"problems", "guard", "calls"},
     {"upkeep", "starter"},
     {"engine", "runner", "stats"},
-    {"orders"},
+    {"orders", "settler"},
     {"intake"},
     {"environment", "workers", "interpreters"},
     {"preflight", "header"},
@@ -36,7 +36,7 @@ ROWS = (
     {"shim.run", "shim.cold", "shim.warm", "shim.wire"},
     {"shim.evidence", "shim.tree", "shim.codes", "shim.inside", "shim.renewal", "shim.ring"},
     {"shim", "shim.shim"},
-    {"job", "request", "settings"},
+    {"job", "request", "settings", "minding"},
     {"errors"},
 )
 OWNERS = {

@@ -126,7 +126,7 @@ def test_what_runs_is_asked_to_end(house: House) -> None:
 def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: House) -> None:
     job = claimed(house)
     house.engine.cancel(job.job_id)
-    house.runner.settle(job, ExitFacts(exit_code=0))
+    house.runner.settler.settle(job, ExitFacts(exit_code=0))
     assert house.engine.get(job.job_id).status == "completed"
     with pytest.raises(Conflict, match="completed already"):
         house.engine.cancel(job.job_id)
@@ -135,23 +135,23 @@ def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: Hou
 def test_a_cancelled_job_is_not_tried_again(house: House) -> None:
     job = claimed(house, retries=3)
     house.engine.cancel(job.job_id)
-    house.runner.settle(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
+    house.runner.settler.settle(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
     assert house.engine.get(job.job_id).status == "cancelled"
 
 
 def test_a_late_worker_cannot_overwrite_a_settled_job(house: House) -> None:
     job = claimed(house)
-    house.runner.settle(job, ExitFacts(exit_code=0))
-    house.runner.settle(job, ExitFacts(lost=True))
+    house.runner.settler.settle(job, ExitFacts(exit_code=0))
+    house.runner.settler.settle(job, ExitFacts(lost=True))
     assert house.engine.get(job.job_id).status == "completed"
 
 
 def test_a_late_worker_cannot_settle_the_next_run(house: House) -> None:
     first = claimed(house, retries=1)
-    house.runner.settle(first, ExitFacts(exit_code=1))
+    house.runner.settler.settle(first, ExitFacts(exit_code=1))
     second = house.runner.claim(first.job_id)
     assert second is not None
-    house.runner.settle(first, ExitFacts(exit_code=0))
+    house.runner.settler.settle(first, ExitFacts(exit_code=0))
     job = house.engine.get(first.job_id)
     assert (job.status, job.attempt, len(job.attempts)) == ("running", 2, 2)
 
@@ -160,7 +160,7 @@ def test_retries_wait_twice_as_long_each_time(house: House) -> None:
     job = claimed(house, retries=3, retryDelay=10)
     waits = []
     for _ in range(3):
-        house.runner.settle(job, ExitFacts(exit_code=1))
+        house.runner.settler.settle(job, ExitFacts(exit_code=1))
         waiting = house.engine.get(job.job_id)
         assert (waiting.status, waiting.error, waiting.started_at) == ("scheduled", None, None)
         assert waiting.run_at is not None
@@ -171,7 +171,7 @@ def test_retries_wait_twice_as_long_each_time(house: House) -> None:
         assert again is not None
         job = again
     assert waits == [10, 20, 40]
-    house.runner.settle(job, ExitFacts(exit_code=1))
+    house.runner.settler.settle(job, ExitFacts(exit_code=1))
     ended = house.engine.get(job.job_id)
     assert (ended.status, ended.attempt) == ("failed", 4)
     assert [a.attempt for a in ended.attempts] == [1, 2, 3, 4]
@@ -179,7 +179,7 @@ def test_retries_wait_twice_as_long_each_time(house: House) -> None:
 
 def test_a_run_that_never_started_gives_its_attempt_back(house: House) -> None:
     job = claimed(house)
-    house.runner.release(job, "a test")
+    house.runner.settler.release(job, "a test")
     again = house.runner.claim(job.job_id)
     assert again is not None
     assert (again.attempt, again.run) == (1, 2)
@@ -189,7 +189,7 @@ def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
     job = claimed(house, args=["a"], env={"X": "1"}, timeout=7, project="p", stdin="s")
     with pytest.raises(Conflict):
         house.engine.retry(job.job_id)
-    house.runner.settle(job, ExitFacts(exit_code=1))
+    house.runner.settler.settle(job, ExitFacts(exit_code=1))
     again = house.engine.retry(job.job_id)
     assert again.retry_of == job.job_id
     for name in ("script", "venv", "args", "env", "timeout", "project", "stdin"):
@@ -199,7 +199,7 @@ def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
 
 def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
     running, ended = claimed(house), claimed(house)
-    house.runner.settle(ended, ExitFacts(exit_code=0))
+    house.runner.settler.settle(ended, ExitFacts(exit_code=0))
     for delay in (None, None, 60):
         submit(house, delay=delay)
     assert house.engine.flush() == {"pending": 2, "scheduled": 1}
@@ -319,7 +319,7 @@ def test_the_output_of_an_ended_job_is_its_last_64_kib(house: House) -> None:
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True)
     (folder / "output").write_bytes(b"x" * 100_000 + b"\xff end")
-    house.runner.settle(job, ExitFacts(exit_code=0))
+    house.runner.settler.settle(job, ExitFacts(exit_code=0))
     seen = house.engine.get(job.job_id)
     assert seen.output is not None
     assert seen.output.endswith("x\N{REPLACEMENT CHARACTER} end")
@@ -330,8 +330,8 @@ def test_the_output_of_an_ended_job_is_its_last_64_kib(house: House) -> None:
 def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
     for facts in (ExitFacts(exit_code=0), ExitFacts(exit_code=1), ExitFacts(stopped_by="timeout")):
-        house.runner.settle(claimed(house), facts)
-    house.runner.release(claimed(house), "never started")
+        house.runner.settler.settle(claimed(house), facts)
+    house.runner.settler.release(claimed(house), "never started")
     assert house.engine.status()["slo"]["completedWithinTimeout"] == pytest.approx(2 / 3)
     house.clock.now += 2 * 86400
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
@@ -357,7 +357,7 @@ def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
     house = make_house(retention_days=30)
     old = claimed(house)
     (house.datadir.jobs / old.job_id / "1").mkdir(parents=True)
-    house.runner.settle(old, ExitFacts(exit_code=0))
+    house.runner.settler.settle(old, ExitFacts(exit_code=0))
     waiting = submit(house)
     house.clock.now += 29 * 86400
     house.upkeep.clean()
@@ -413,7 +413,7 @@ def test_a_ticket_whose_claim_failed_is_handed_out_again(house: House) -> None:
 def test_a_second_ticket_of_a_job_that_runs_is_dropped(house: House) -> None:
     job = submit(house)
     house.store.add_ticket(job.job_id)
-    house.runner.mind(job.job_id, 1)
+    house.runner.minding.mind(job.job_id, 1)
     house.store.take_ticket()
     house.runner.run(job.job_id)
     house.store.take_ticket()

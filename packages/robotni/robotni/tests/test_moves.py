@@ -81,13 +81,16 @@ class Moves(RuleBasedStateMachine):
         row = self.house.store.get(job.job_id)
         return row is not None and row.status == "running" and row.run == job.run
 
-    @rule(number=PICK, end=st.sampled_from(ENDS), twice=st.booleans())
-    def end(self, number: int, end: ExitFacts, twice: bool) -> None:
+    @rule(number=PICK, end=st.sampled_from(ENDS), twice=st.booleans(), goes_on=st.booleans())
+    def end(self, number: int, end: ExitFacts, twice: bool, goes_on: bool) -> None:
         if self.claimed:
             job = self.claimed[number % len(self.claimed)]
             if not twice:
                 self.claimed.remove(job)
-            self.house.runner.settle(job, end)
+            with self.house.runner.minding.thread() as minder:
+                following = self.house.runner.settler.settle(job, end, minder if goes_on else None)
+            if following is not None:
+                self.claimed.append(following)
 
     @rule(number=PICK)
     def cancel(self, number: int) -> None:

@@ -57,7 +57,7 @@ def test_of_submits_around_the_idle_exit_none_is_stranded(
         jobs: List[str] = [str(server.client.submit(request)["jobId"]) for _ in range(16)]
         for job_id in reversed(jobs):
             assert server.wait_for(job_id)["status"] == "completed"
-        time.sleep(0.1 + 0.01 * (number % 20))  # the worker is about to leave, leaves, has left
+        time.sleep(0.1 + 0.02 * (number % 12))  # the worker is about to leave, leaves, has left
     assert server.worker_log().count("idle, gone") >= 3
 
 

@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
 MUTANTS: Dict[str, Mutant] = {
     "adopted runs do not count": Mutant(
         "upkeep.py",
-        "            return self._orphans.popleft()\n",
+        "            return self._runner.orphans.popleft()\n",
         "            return None\n",
         "test_recovery.py::test_never_more_scripts_than_workers_those_taken_up_again_included",
     ),
@@ -114,7 +114,7 @@ MUTANTS: Dict[str, Mutant] = {
         "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
     ),
     "a full disk fails what could not begin": Mutant(
-        "runner.py",
+        "settler.py",
         "self._when_there_is_room(lambda: self._release_once(job, why))",
         "self._release_once(job, why)",
         "faults/test_full_disk.py::"
