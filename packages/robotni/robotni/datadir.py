@@ -127,8 +127,16 @@ def is_network(kind: str) -> bool:
 
 
 def take_lock(path: Path, wait: bool = False) -> Optional[int]:
-    """The descriptor that holds the lock of `path`, or None while another holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """The descriptor that holds the lock of file `path`, or None while another holds it."""
+    return _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), wait)
+
+
+def take_folder(path: Path) -> Optional[int]:
+    """The same for a folder that exists: one file less to make."""
+    return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), False)
+
+
+def _locked(fd: int, wait: bool) -> Optional[int]:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -143,7 +151,7 @@ def release_lock(fd: Optional[int]) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock of `path`; a missing file is not locked."""
+    """Whether somebody holds the lock of a file or folder; a missing one is not locked."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The files of one run: `jobs/<jobId>/<run>/`, a pure function of id and run.
 
-    lock        held (flock) as long as the run lives; the kernel drops it at death
-    started     written and synced by the shim before it spawns the script
-    exit.json   written, synced and renamed into place by the shim when all is over
+    (itself)    held (flock) as long as the run lives; the kernel drops it at death
+    started     written by the shim before it spawns the script, with room for how it ends
+    exit.json   what `started` becomes, rewritten and renamed by the shim, when all is over
     output      stdout and stderr as they came, capped
     cancel      exists when the run shall stop; `ring` is the FIFO that says "look"
     result.json, progress     the script's own; read with suspicion
@@ -18,7 +18,7 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
 
-from robotni.datadir import ring
+from robotni.datadir import is_locked, ring, take_folder
 from robotni.request import MAX_DEPTH, nests_deeper
 
 MAX_RESULT = 1 << 20
@@ -49,10 +49,6 @@ class RunDir:
         self.path = jobs / job_id / str(run)
 
     @property
-    def lock(self) -> Path:
-        return self.path / "lock"
-
-    @property
     def output(self) -> Path:
         return self.path / "output"
 
@@ -69,11 +65,23 @@ class RunDir:
             folder.mkdir(mode=0o700, exist_ok=True)
         return self
 
+    def take(self) -> Optional[int]:
+        """The lock of a run that begins, or None while another holds it."""
+        return take_folder(self.path)
+
+    def is_held(self) -> bool:
+        """Whether the run lives. Those that began before an upgrade hold a file `lock`."""
+        return is_locked(self.path) or is_locked(self.path / "lock")
+
     def started(self) -> Optional[Dict[str, Any]]:
         return _read_json(self.path / "started")
 
     def exit(self) -> Optional[Dict[str, Any]]:
-        return _read_json(self.path / "exit.json")
+        """How the run ended; None while that is not known."""
+        facts = _read_json(self.path / "exit.json")
+        if facts is None:  # killed between the two last steps
+            facts = _read_json(self.path / "started")
+        return facts if facts is not None and "exitCode" in facts else None
 
     def request_cancel(self) -> None:
         """Leaves word that the run shall stop. Also when the run has not begun to look yet."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Deque, Dict, Iterator, Mapping, Optional
 
 from robotni import events
-from robotni.datadir import DataDir, is_locked
+from robotni.datadir import DataDir
 from robotni.errors import InvalidRequest, StorageFull
 from robotni.interpreters import Interpreters
 from robotni.job import ExitFacts, Job
@@ -98,7 +98,7 @@ class Runner:
     def _settle_anyhow(self, job: Job, error: Exception) -> None:
         """After a fault of our own: failed if nothing was started; evidence is the sweep's."""
         rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
-        if not is_locked(rundir.lock) and rundir.started() is None:
+        if not rundir.is_held() and rundir.started() is None and rundir.exit() is None:
             facts = ExitFacts(spawn_error=f"robotni could not run it: {error!r}.")
             self.settler.settle(job, facts)
 
@@ -170,14 +170,14 @@ class Runner:
         """Waits for a run that an earlier worker began, then settles it."""
         events.adopted(job)
         rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
-        while is_locked(rundir.lock):
+        while rundir.is_held():
             if self.leave.wait(ADOPT_POLL):
                 return
         self.settle_orphan(job)
 
     def is_running(self, job: Job) -> bool:
         """Whether the shim of this run lives."""
-        return is_locked(RunDir(self._datadir.jobs, job.job_id, job.run).lock)
+        return RunDir(self._datadir.jobs, job.job_id, job.run).is_held()
 
     def settle_orphan(self, job: Job, minder: Optional[Minder] = None) -> Optional[Job]:
         """Settles a run whose shim is done or dead, by the evidence it left. With a `minder` it

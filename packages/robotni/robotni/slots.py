@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from robotni.datadir import take_lock
 from robotni.rundir import RunDir
 from robotni.shim import wire
 
@@ -92,7 +91,7 @@ class Slot:
 
     def launch(self, rundir: RunDir, order: Dict[str, Any]) -> bool:
         """Hands the run and its lock to the shim; False when the shim is dead already."""
-        lock = take_lock(rundir.lock)
+        lock = rundir.take()
         if lock is None:
             raise RuntimeError(f"the lock of the new run {rundir.path} is taken")
         self.has_run = True

@@ -5,7 +5,6 @@ holds the `stop` FIFO is a server of ours, who holds the worker lock is the work
 """
 
 import time
-from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 from robotni.datadir import DataDir, has_listener, is_locked, ring
@@ -31,7 +30,7 @@ def cancel_running(engine: Engine, datadir: DataDir, within: float) -> int:
             engine.cancel(job.job_id)
         except Conflict:
             pass  # it ended by itself meanwhile
-    _wait(lambda: not any(is_locked(lock) for _, lock in runs), within)
+    _wait(lambda: not any(run.is_held() for _, run in runs), within)
     return len(runs)
 
 
@@ -40,14 +39,14 @@ def count_running(engine: Engine, datadir: DataDir) -> int:
     return len(_runs(engine, datadir))
 
 
-def _runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, Path]]:
-    """The jobs whose run lives, each with its lock."""
-    found: List[Tuple[Job, Path]] = []
+def _runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, RunDir]]:
+    """The jobs whose run lives, each with its files."""
+    found: List[Tuple[Job, RunDir]] = []
     cursor: Optional[str] = None
     while True:
         jobs, cursor = engine.list(Filters(status=[RUNNING]), cursor, 200)
-        locks = [RunDir(datadir.jobs, job.job_id, job.run).lock for job in jobs]
-        found += [(job, lock) for job, lock in zip(jobs, locks) if is_locked(lock)]
+        runs = [(job, RunDir(datadir.jobs, job.job_id, job.run)) for job in jobs]
+        found += [(job, run) for job, run in runs if run.is_held()]
         if cursor is None:
             return found
 

@@ -1,29 +1,24 @@
 """Files that tell what happened, and how long they last."""
 
 import errno
+import json
 import os
 
-EXIT_ROOM = 2048  # bytes set aside for exit.json while there is room on the disk
+EXIT_ROOM = 2048  # bytes that the evidence of a start takes, so that of the end finds room
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_file(path, data, flags=os.O_CREAT | os.O_EXCL):
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
+def create(path):
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def set_aside(path, size):
-    """Takes room on the disk now, for what must be written when it may be full."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, b" " * size)
-    finally:
-        os.close(fd)
+def write_padded(fd, facts):
+    """Writes `facts` over what was there, always EXIT_ROOM bytes: what comes later finds room on a
+    full disk, and one write is there as a whole or not at all, whenever this process is killed."""
+    text = json.dumps(facts).encode().ljust(EXIT_ROOM)
+    written = os.pwrite(fd, text, 0)
+    if written < len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync(path):
@@ -38,13 +33,12 @@ def sync(path):
 def oom_kills():
     """Processes the kernel ended so far for want of memory; 0 where it does not tell."""
     try:
-        with open("/proc/vmstat", "rb") as file:  # as text it would import modules, on 3.8
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
+        with open("/proc/vmstat", "rb", buffering=0) as file:
+            text = file.readall()
     except OSError:
-        pass
-    return 0
+        return 0
+    at = text.find(b"\noom_kill ")
+    return int(text[at + 10 :].split(None, 1)[0]) if at >= 0 else 0
 
 
 def exit_of(status):

@@ -1,12 +1,11 @@
 """One run, from the evidence of its start to that of its end."""
 
-import json
 import os
 import select
 import signal
 import time
 
-from .evidence import EXIT_ROOM, FULL, exit_of, oom_kills, set_aside, sync, write_file
+from .evidence import FULL, create, exit_of, oom_kills, sync, write_padded
 from .tree import descendants, mark
 
 DRAIN = 1 << 16
@@ -33,7 +32,7 @@ class Run:
         self.stopped_by = None
         self.spawn_error = None
         self.survived = False
-        self.pipe = self.log = None
+        self.pipe = self.log = self.evidence = None
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -59,7 +58,7 @@ class Run:
             self.finish(self.facts(started_at, ooms))
             return True
         finally:
-            for fd in (self.pipe, self.log):
+            for fd in (self.pipe, self.log, self.evidence):
                 if fd is not None:
                     os.close(fd)
 
@@ -69,9 +68,9 @@ class Run:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
         self.keep(self.order.get("note", "").encode("utf-8", "replace"))
-        set_aside(self.path("exit.tmp"), EXIT_ROOM)
         evidence = {"startedAt": now, "shim": os.getpid(), "mark": mark()}
-        write_file(self.path("started"), json.dumps(evidence).encode())
+        self.evidence = create(self.path("started"))
+        write_padded(self.evidence, evidence)
 
     def forget(self):
         try:
@@ -83,6 +82,7 @@ class Run:
         return os.path.exists(self.path("cancel"))
 
     def spawn(self):
+        swallow(self.wake)  # of the run before
         self.pipe, write_end = os.pipe()
         os.set_blocking(self.pipe, False)
         stdin = self.open_stdin()
@@ -235,14 +235,13 @@ class Run:
 
     def finish(self, facts):
         """Leaves word of the end. On a full disk it waits for room: losing it is worse."""
-        text = json.dumps(facts).encode().ljust(EXIT_ROOM)
         while True:
             try:
                 if self.kept:
                     os.fsync(self.log)
                     self.sync_folders()
-                write_file(self.path("exit.tmp"), text, os.O_CREAT)
-                os.rename(self.path("exit.tmp"), self.path("exit.json"))
+                write_padded(self.evidence, facts)
+                os.rename(self.path("started"), self.path("exit.json"))
                 return
             except OSError as error:
                 if error.errno not in FULL:

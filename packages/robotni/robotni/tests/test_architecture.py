@@ -44,7 +44,7 @@ OWNERS = {
     "playhouse": set(),
     "sqlite3": {"condition"},
     "subprocess": {"slots", "shim.cold", "starter", "demo", "storm"},
-    "signal": {"slots", "shim.run", "consumer", "demo", "job", "cli_run"},
+    "signal": {"slots", "shim.cold", "shim.run", "consumer", "demo", "job", "cli_run"},
     "_signal": {"shim.loop", "shim.warm"},
     "anyio": {"threads"},
     "fastapi": {"api", "problems", "routes_worker", "routes_queue", "routes_status", "pages"},

@@ -89,7 +89,7 @@ def test_nothing_in_it_is_open_to_others_under_umask_000(tmp_path: Path, umask_0
     rundir = RunDir(datadir.jobs, new_job_id(1.0), 1).create()
     rundir.request_cancel()
     rundir.note("a line")
-    for lock in (datadir.worker_lock, datadir.spawn_lock, rundir.lock):
+    for lock in (datadir.worker_lock, datadir.spawn_lock):
         fd = take_lock(lock)
         assert fd is not None
         os.close(fd)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robotni.datadir import hold_bell, make_fifo
+from robotni.datadir import hold_bell, make_fifo, take_lock
 from robotni.job import Job, new_job_id
 from robotni.request import MAX_DEPTH
 from robotni.rundir import MAX_RESULT, RunDir, delete_job, is_job_id
@@ -420,6 +420,29 @@ def test_half_written_evidence_counts_as_absent(
         (rundir.path / "exit.json").write_bytes(data)
     assert rundir.started() == value
     assert rundir.exit() == value
+
+
+def test_an_end_counts_from_the_moment_it_is_written(rundir: RunDir) -> None:
+    started, ended = rundir.path / "started", {"exitCode": 0, "signal": None}
+    started.write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
+    assert rundir.exit() is None
+    started.write_text(json.dumps(ended))  # and then the shim is killed, before it renames it
+    assert rundir.exit() == ended
+
+
+def test_a_run_is_held_by_its_folder_or_by_the_file_of_earlier_versions(rundir: RunDir) -> None:
+    assert not rundir.is_held()
+    fd = rundir.take()
+    assert fd is not None
+    assert rundir.is_held()
+    assert rundir.take() is None
+    os.close(fd)
+    assert not rundir.is_held()
+    fd = take_lock(rundir.path / "lock")
+    assert fd is not None
+    assert rundir.is_held()
+    os.close(fd)
+    assert not rundir.is_held()
 
 
 def test_a_cancel_is_left_also_before_the_run_begins_to_look(tmp_path: Path) -> None:

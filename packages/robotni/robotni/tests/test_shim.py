@@ -12,7 +12,6 @@ from typing import Any, Dict, Iterator, Optional
 import psutil
 import pytest
 
-from robotni.datadir import is_locked
 from robotni.job import new_job_id
 from robotni.rundir import RunDir
 from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot, kill_marked
@@ -102,8 +101,14 @@ def test_output_exit_code_and_evidence_of_a_run(launcher: Launcher) -> None:
     assert launcher.output() == "out\nerr\n"
     assert facts["outputBytes"] == 8
     assert not facts["outputTruncated"]
-    assert launcher.rundir.started() is not None
-    assert not is_locked(launcher.rundir.lock)
+    assert launcher.rundir.started() is None  # it has become that of the end
+    assert not launcher.rundir.is_held()
+
+
+def test_the_start_is_on_record_before_the_script_begins(launcher: Launcher) -> None:
+    script = "import json, os; print(json.load(open(os.environ['FOLDER'] + '/started')))"
+    launcher.run(script)
+    assert f"'shim': {launcher.slot.pid}, 'mark': " in launcher.output()
 
 
 def test_a_shim_runs_one_script_after_another(launcher: Launcher) -> None:
@@ -229,8 +234,8 @@ def test_a_run_goes_on_when_the_worker_is_gone(launcher: Launcher) -> None:
     launcher.start("import time; print('a'); time.sleep(0.5); print('b')")
     eventually(lambda: launcher.output() == "a\n")
     launcher.slot.close()
-    assert is_locked(launcher.rundir.lock)
-    eventually(lambda: not is_locked(launcher.rundir.lock))
+    assert launcher.rundir.is_held()
+    eventually(lambda: not launcher.rundir.is_held())
     facts = launcher.rundir.exit()
     assert facts is not None
     assert facts["exitCode"] == 0
@@ -261,7 +266,7 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     assert started is not None
     os.kill(started["shim"], signal.SIGKILL)
     assert launcher.slot.wait(launcher.leave.fd) == DIED
-    eventually(lambda: not is_locked(launcher.rundir.lock))
+    eventually(lambda: not launcher.rundir.is_held())
     assert launcher.rundir.exit() is None
     eventually(lambda: len(launcher.survivors()) >= 2)
     assert kill_marked(started["mark"])
@@ -300,12 +305,12 @@ while time.monotonic() < end:
 
 def test_without_evidence_nothing_was_started(launcher: Launcher) -> None:
     blocked = launcher._next().create()
-    (blocked.path / "exit.tmp").mkdir()  # the shim cannot write its evidence
+    (blocked.path / "output").mkdir()  # the shim cannot begin
     launcher._next = lambda: blocked  # type: ignore[method-assign]
     launcher.start("print('never')")
     assert launcher.slot.wait(launcher.leave.fd) == NOT_BEGUN
     assert blocked.started() is None
-    assert not is_locked(blocked.lock)
+    assert not blocked.is_held()
 
 
 def test_a_script_sees_no_descriptor_but_its_own_three(launcher: Launcher) -> None:

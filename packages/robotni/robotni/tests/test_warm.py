@@ -13,7 +13,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 import psutil
 import pytest
 
-from robotni.datadir import is_locked
 from robotni.interpreters import Recipe, WarmSlot
 from robotni.job import new_job_id
 from robotni.rundir import RunDir
@@ -448,8 +447,8 @@ def test_a_run_goes_on_when_the_worker_is_gone(bench: Bench) -> None:
     bench.start(slot, b"import time; print('a'); time.sleep(0.4); print('b')")
     eventually(lambda: bench.output() == "a\n")
     slot.close()
-    assert is_locked(bench.rundir.lock)
-    eventually(lambda: not is_locked(bench.rundir.lock))
+    assert bench.rundir.is_held()
+    eventually(lambda: not bench.rundir.is_held())
     facts = bench.rundir.exit()
     assert facts is not None and facts["exitCode"] == 0
     assert bench.output() == "a\nb\n"
@@ -466,7 +465,7 @@ def test_death_of_a_warm_shim_frees_the_lock_and_the_mark_finds_the_script(bench
     assert started is not None and started["shim"] == slot.pid
     os.kill(slot.pid, signal.SIGKILL)
     assert slot.wait(bench.leave.fd) == DIED
-    eventually(lambda: not is_locked(bench.rundir.lock), 3)
+    eventually(lambda: not bench.rundir.is_held(), 3)
     assert bench.rundir.exit() is None
     assert all(map(psutil.pid_exists, pids))
     assert kill_marked(started["mark"])

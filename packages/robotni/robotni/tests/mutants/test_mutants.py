@@ -73,9 +73,9 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "no evidence before the start": Mutant(
         "shim/run.py",
-        '        write_file(self.path("started"), json.dumps(evidence).encode())\n',
+        "        write_padded(self.evidence, evidence)\n",
         "",
-        "test_shim.py::test_output_exit_code_and_evidence_of_a_run",
+        "test_shim.py::test_the_start_is_on_record_before_the_script_begins",
     ),
     "the exit file is ignored": Mutant(
         "runner.py",
