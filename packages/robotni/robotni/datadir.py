@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import psutil
 
@@ -131,7 +131,7 @@ def take_lock(path: Path, wait: bool = False) -> Optional[int]:
     return _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), wait)
 
 
-def take_folder(path: Path) -> Optional[int]:
+def take_folder(path: str) -> Optional[int]:
     """The same for a folder that exists: one file less to make."""
     return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), False)
 
@@ -150,7 +150,7 @@ def release_lock(fd: Optional[int]) -> None:
         os.close(fd)
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: Union[str, Path]) -> bool:
     """Whether somebody holds the lock of a file or folder; a missing one is not locked."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -165,7 +165,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def ring(fifo: Path) -> bool:
+def ring(fifo: Union[str, Path]) -> bool:
     """Rings the bell `fifo`; False when nobody holds it, so nobody would hear it."""
     try:
         fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

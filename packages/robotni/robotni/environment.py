@@ -50,8 +50,8 @@ def environment(job: Job, rundir: RunDir, server: Mapping[str, str], url: str) -
         ROBOTNI_PROJECT=job.project,
         ROBOTNI_ATTEMPT=str(job.attempt),
         ROBOTNI_JOB_URL=f"{url}/api/worker/jobs/{job.job_id}",
-        ROBOTNI_RESULT=str(rundir.result),
-        ROBOTNI_PROGRESS=str(rundir.progress),
+        ROBOTNI_RESULT=rundir.result,
+        ROBOTNI_PROGRESS=rundir.progress,
     )
     return env
 

@@ -23,7 +23,7 @@ class Orders:
     def order(self, job: Job, rundir: RunDir) -> Dict[str, Any]:
         settings = self._settings
         return {
-            "folder": str(rundir.path),
+            "folder": rundir.folder,
             "jobs": self._jobs,
             "argv": command_line(job, str(self._registry.get(job.type).script)),
             "cwd": job.cwd,

@@ -46,51 +46,50 @@ class RunDir:
     def __init__(self, jobs: Path, job_id: str, run: int) -> None:
         if not is_job_id(job_id):
             raise ValueError(f"{job_id!r} is no job id")
-        self.path = jobs / job_id / str(run)
+        self._job = f"{jobs}/{job_id}"  # text: a Path costs as much as what is done with it
+        self.folder = f"{self._job}/{run}"
+        self.output = f"{self.folder}/output"
+        self.result = f"{self.folder}/result.json"
+        self.progress = f"{self.folder}/progress"
 
     @property
-    def output(self) -> Path:
-        return self.path / "output"
-
-    @property
-    def result(self) -> Path:
-        return self.path / "result.json"
-
-    @property
-    def progress(self) -> Path:
-        return self.path / "progress"
+    def path(self) -> Path:
+        return Path(self.folder)
 
     def create(self) -> "RunDir":
-        for folder in (self.path.parent, self.path):  # makedirs' mode is for the last one only
-            folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self._job, self.folder):  # makedirs' mode is for the last one only
+            try:
+                os.mkdir(folder, 0o700)
+            except FileExistsError:
+                pass
         return self
 
     def take(self) -> Optional[int]:
         """The lock of a run that begins, or None while another holds it."""
-        return take_folder(self.path)
+        return take_folder(self.folder)
 
     def is_held(self) -> bool:
         """Whether the run lives. Those that began before an upgrade hold a file `lock`."""
-        return is_locked(self.path) or is_locked(self.path / "lock")
+        return is_locked(self.folder) or is_locked(f"{self.folder}/lock")
 
     def started(self) -> Optional[Dict[str, Any]]:
-        return _read_json(self.path / "started")
+        return _read_json(f"{self.folder}/started")
 
     def exit(self) -> Optional[Dict[str, Any]]:
         """How the run ended; None while that is not known."""
-        facts = _read_json(self.path / "exit.json")
+        facts = _read_json(f"{self.folder}/exit.json")
         if facts is None:  # killed between the two last steps
-            facts = _read_json(self.path / "started")
+            facts = self.started()
         return facts if facts is not None and "exitCode" in facts else None
 
     def request_cancel(self) -> None:
         """Leaves word that the run shall stop. Also when the run has not begun to look yet."""
         self.create()
-        os.close(os.open(self.path / "cancel", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        ring(self.path / "ring")
+        os.close(os.open(f"{self.folder}/cancel", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        ring(f"{self.folder}/ring")
 
     def is_cancel_requested(self) -> bool:
-        return (self.path / "cancel").exists()
+        return os.path.exists(f"{self.folder}/cancel")
 
     def output_size(self) -> int:
         try:
@@ -195,7 +194,7 @@ def _reject(constant: str) -> None:
     raise ValueError(f"{constant} is not allowed")
 
 
-def _open_regular(path: Path) -> Optional[BinaryIO]:
+def _open_regular(path: str) -> Optional[BinaryIO]:
     """Opens what a script may have put there: no link, no FIFO, no device, no waiting."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -207,7 +206,7 @@ def _open_regular(path: Path) -> Optional[BinaryIO]:
     return os.fdopen(fd, "rb")
 
 
-def _chunks(path: Path, start: int, end: int) -> Iterator[bytes]:
+def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
     file = _open_regular(path)
     if file is None:
         return
@@ -221,10 +220,11 @@ def _chunks(path: Path, start: int, end: int) -> Iterator[bytes]:
             yield data
 
 
-def _read_json(path: Path) -> Optional[Dict[str, Any]]:
+def _read_json(path: str) -> Optional[Dict[str, Any]]:
     """Evidence; half-written counts as absent, since the writer syncs before it goes on."""
     try:
-        value = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None

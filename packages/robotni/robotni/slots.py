@@ -93,13 +93,14 @@ class Slot:
         """Hands the run and its lock to the shim; False when the shim is dead already."""
         lock = rundir.take()
         if lock is None:
-            raise RuntimeError(f"the lock of the new run {rundir.path} is taken")
+            raise RuntimeError(f"the lock of the new run {rundir.folder} is taken")
         self.has_run = True
         body = json.dumps(order).encode()
+        message = wire.HEADER.pack(len(body)) + body
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
         try:
-            self._socket.sendmsg([wire.HEADER.pack(len(body))], [rights])
-            self._socket.sendall(body)
+            sent = self._socket.sendmsg([message], [rights])
+            self._socket.sendall(message[sent:])
         except OSError:  # it died between two runs
             return False
         finally:

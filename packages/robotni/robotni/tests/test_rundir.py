@@ -153,10 +153,10 @@ def test_what_is_no_regular_file_is_as_if_it_were_not_there_and_nothing_waits_fo
 
 def test_a_script_that_wrote_nothing_has_no_result_and_no_progress(rundir: RunDir) -> None:
     assert (rundir.read_result(), rundir.read_progress()) == (None, None)
-    rundir.result.write_bytes(b"")
-    rundir.progress.write_bytes(b"")
+    Path(rundir.result).write_bytes(b"")
+    Path(rundir.progress).write_bytes(b"")
     assert (rundir.read_result(), rundir.read_progress()) == (None, None)
-    rundir.result.write_bytes(b" \n")
+    Path(rundir.result).write_bytes(b" \n")
     assert rundir.read_result() is None
 
 
@@ -172,7 +172,7 @@ def test_a_script_that_wrote_nothing_has_no_result_and_no_progress(rundir: RunDi
     ],
 )
 def test_a_result_is_any_json(rundir: RunDir, text: str, value: Any) -> None:
-    rundir.result.write_text(text, encoding="utf-8")
+    Path(rundir.result).write_text(text, encoding="utf-8")
     assert rundir.read_result() == value
 
 
@@ -200,7 +200,7 @@ def test_a_result_is_any_json(rundir: RunDir, text: str, value: Any) -> None:
     ids=map(str, range(17)),
 )
 def test_a_bad_result_is_refused_with_a_sentence(rundir: RunDir, data: bytes, words: str) -> None:
-    rundir.result.write_bytes(data)
+    Path(rundir.result).write_bytes(data)
     with pytest.raises(ValueError, match=words) as caught:
         rundir.read_result()
     assert str(caught.value).startswith("the result is ")
@@ -208,12 +208,12 @@ def test_a_bad_result_is_refused_with_a_sentence(rundir: RunDir, data: bytes, wo
 
 
 def test_a_result_of_exactly_1_mib_is_taken(rundir: RunDir) -> None:
-    rundir.result.write_bytes(b'"' + b"x" * (MAX_RESULT - 2) + b'"')
+    Path(rundir.result).write_bytes(b'"' + b"x" * (MAX_RESULT - 2) + b'"')
     assert len(rundir.read_result()) == MAX_RESULT - 2
 
 
 def test_the_deepest_result_that_is_taken_can_be_shown(rundir: RunDir) -> None:
-    rundir.result.write_bytes(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    Path(rundir.result).write_bytes(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     result = rundir.read_result()
     job = Job(job_id=JOB_ID, timestamp=0.0, result=result)
     assert json.loads(job.model_dump_json())["result"] == result
@@ -242,7 +242,7 @@ def test_the_deepest_result_that_is_taken_can_be_shown(rundir: RunDir) -> None:
 def test_progress_is_the_last_line_that_is_one(
     rundir: RunDir, text: str, seen: Optional[Tuple[float, str]]
 ) -> None:
-    rundir.progress.write_text(text, encoding="utf-8")
+    Path(rundir.progress).write_text(text, encoding="utf-8")
     assert rundir.read_progress() == seen
 
 
@@ -255,14 +255,14 @@ def test_progress_comes_from_the_end_of_a_file_of_any_size(rundir: RunDir) -> No
 
 def test_the_line_that_the_look_back_cuts_is_not_misread(rundir: RunDir) -> None:
     line = "77 " + "5" * 4092 + " x\n"
-    rundir.progress.write_text(line)
+    Path(rundir.progress).write_text(line)
     assert rundir.read_progress() is None
-    rundir.progress.write_text(line + "80 whole\n")
+    Path(rundir.progress).write_text(line + "80 whole\n")
     assert rundir.read_progress() == (80.0, "whole")
 
 
 def test_progress_of_bad_bytes_is_replaced(rundir: RunDir) -> None:
-    rundir.progress.write_bytes(b"40 \xff\xfe\n")
+    Path(rundir.progress).write_bytes(b"40 \xff\xfe\n")
     assert rundir.read_progress() == (40.0, "\ufffd\ufffd")
 
 
@@ -272,7 +272,7 @@ def test_any_bytes_are_read_without_failing(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
     rundir = RunDir(tmp_path_factory.getbasetemp(), JOB_ID, 9).create()
-    for path in (rundir.output, rundir.progress, rundir.result):
+    for path in map(Path, (rundir.output, rundir.progress, rundir.result)):
         path.write_bytes(data)
     assert rundir.read_tail(1000) == (data.decode("utf-8", "replace"), False)
     percent, message = rundir.read_progress() or (0.0, "")
@@ -291,7 +291,7 @@ def test_a_run_that_said_nothing_has_no_output(rundir: RunDir) -> None:
     assert rundir.output_size() == 0
     assert rundir.read_tail(10) == ("", False)
     assert list(rundir.slice(0).chunks) == []
-    rundir.output.touch()
+    Path(rundir.output).touch()
     assert rundir.read_tail(10) == ("", False)
 
 
@@ -318,7 +318,7 @@ def test_a_run_that_said_nothing_has_no_output(rundir: RunDir) -> None:
 def test_a_tail_cut_within_a_character_loses_that_character_only(
     rundir: RunDir, data: bytes, limit: int, tail: Tuple[str, bool]
 ) -> None:
-    rundir.output.write_bytes(data)
+    Path(rundir.output).write_bytes(data)
     assert rundir.read_tail(limit) == tail
 
 
@@ -329,7 +329,7 @@ def test_a_tail_of_good_text_never_shows_a_replacement(
 ) -> None:
     rundir = RunDir(tmp_path_factory.getbasetemp(), JOB_ID, 8).create()
     data = text.encode()
-    rundir.output.write_bytes(data)
+    Path(rundir.output).write_bytes(data)
     tail, cut = rundir.read_tail(limit)
     assert cut == (len(data) > limit)
     assert text.endswith(tail)
@@ -347,12 +347,12 @@ def test_a_tail_of_good_text_never_shows_a_replacement(
     ],
 )
 def test_the_last_line_says_something(rundir: RunDir, data: bytes, line: str) -> None:
-    rundir.output.write_bytes(data)
+    Path(rundir.output).write_bytes(data)
     assert rundir.last_line() == line
 
 
 def test_a_slice_is_what_was_there_when_it_was_asked_for(rundir: RunDir) -> None:
-    rundir.output.write_bytes(b"0123456789")
+    Path(rundir.output).write_bytes(b"0123456789")
     part = rundir.slice(4)
     with open(rundir.output, "ab") as file:
         file.write(b"later")
@@ -371,10 +371,10 @@ def test_a_big_output_comes_in_small_pieces(rundir: RunDir) -> None:
 
 def test_what_robotni_has_to_say_goes_to_the_same_log(rundir: RunDir) -> None:
     rundir.note("before")
-    rundir.output.open("ab").close()
+    Path(rundir.output).open("ab").close()
     rundir.note("after \ud800")
-    assert rundir.output.read_bytes() == b"robotni: before\nrobotni: after ?\n"
-    assert stat.S_IMODE(rundir.output.stat().st_mode) == 0o600
+    assert Path(rundir.output).read_bytes() == b"robotni: before\nrobotni: after ?\n"
+    assert stat.S_IMODE(Path(rundir.output).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_what_robotni_has_to_say_goes_to_the_same_log(rundir: RunDir) -> None:
 def test_a_note_follows_no_link_waits_for_nobody_and_never_stops_a_run_from_settling(
     rundir: RunDir, spoil: Callable[[Path], Any]
 ) -> None:
-    spoil(rundir.output)
+    spoil(Path(rundir.output))
     rundir.note("a line")
     assert not (rundir.path / "elsewhere").exists()
     assert rundir.output_size() == 0

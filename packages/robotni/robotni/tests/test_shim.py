@@ -84,7 +84,7 @@ class Launcher:
         return facts
 
     def output(self) -> str:
-        return self.rundir.output.read_text() if self.rundir.output.exists() else ""
+        return Path(self.rundir.output).read_text() if Path(self.rundir.output).exists() else ""
 
     def survivors(self) -> "list[Any]":
         return processes_of(self.rundir.path)

@@ -160,7 +160,9 @@ class Bench:
 
     def output(self) -> str:
         return (
-            self.rundir.output.read_text("utf-8", "replace") if self.rundir.output.exists() else ""
+            Path(self.rundir.output).read_text("utf-8", "replace")
+            if Path(self.rundir.output).exists()
+            else ""
         )
 
     def close(self) -> None:

@@ -151,7 +151,7 @@ def test_the_audit_finds_a_job_called_lost_that_had_ended(house: House) -> None:
     (folder / "started").write_text('{"mark": null}')
     house.upkeep.sweep()
     assert counts(house) == {}
-    (folder / "exit.json").write_text("{}")
+    (folder / "exit.json").write_text('{"exitCode": 0}')
     assert counts(house) == {"called lost though it had ended": 1}
 
 
