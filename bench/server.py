@@ -109,21 +109,20 @@ class Robotni:
                     self.submit(script, wires[number], **fields)
 
             list(pool.map(submit_every_fourth, range(CLIENTS)))
-        self._wait(before + count, began)
+        self._wait(before + count, count, began)
         seconds = time.monotonic() - began
         for wire in wires:
             wire.close()
         return seconds
 
-    def _wait(self, completed: int, began: float) -> None:
+    def _wait(self, completed: int, count: int, began: float) -> None:
         """Asks again when half of what is left may be done: polling costs the server, too."""
         while True:
             jobs = self.status()["jobs"]
             left = jobs["pending"] + jobs["running"]
             if left == 0:
                 break
-            done = max(1, jobs["completed"] - completed + left)
-            pace = (time.monotonic() - began) / max(1, done)
+            pace = (time.monotonic() - began) / max(1, count - left)
             time.sleep(min(0.5, max(0.01, 0.5 * left * pace)))
         if jobs["completed"] != completed:
             raise RuntimeError(f"jobs failed: {jobs}; {self._last_error()}")
