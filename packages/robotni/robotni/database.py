@@ -4,13 +4,16 @@ It promises durable transactions (`synchronous=FULL`, set explicitly: NORMAL los
 jobs in a power cut), begun IMMEDIATE, since a deferred one fails with "database is locked" in
 spite of the busy timeout. Each thread has a connection of its own for reading; writers, of all
 processes, queue at a file lock and are woken in turn, instead of asleep in SQLite's busy loop.
+What threads of one process want written meanwhile goes into one transaction: they wait for the
+disk once, together, not one after the other.
 """
 
 import threading
 import time
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Callable, Deque, Generic, Iterator, List, Optional, Sequence, TypeVar
 
 from peewee import DatabaseError, OperationalError, SqliteDatabase
 
@@ -23,12 +26,36 @@ LOG_LIMIT = 16 << 20  # bytes of the write-ahead log from which on it is emptied
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -2000}
 
 
+Result = TypeVar("Result")
+
+
+class Share(Generic[Result]):
+    """What one thread wants done in a transaction, and what came of it once that `is_over`."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._work = work
+        self._results: List[Result] = []
+        self.error: Optional[Exception] = None
+        self.is_over = self.is_stored = False
+
+    def run(self) -> None:
+        self._results.append(self._work())
+
+    def outcome(self) -> Result:
+        if self.error is not None:
+            raise self.error
+        if not self.is_stored:
+            raise RuntimeError("the thread that wrote for this one was interrupted")
+        return self._results[0]
+
+
 class Database:
     """One database file, usable from every thread of a process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._shares: Deque[Share[Any]] = deque()
         self._turn = path.with_name("write.lock")
         self._db = SqliteDatabase(str(path), pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT)
         self._connect()
@@ -85,25 +112,73 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[None]:
         """One durable transaction; StorageFull when the disk has no room for it."""
-        with self._in_turn():
-            try:
-                with self._db.atomic("IMMEDIATE"):
-                    yield
-            except OperationalError as error:
-                if _is_full(error):
-                    raise StorageFull(
-                        f"the disk with {self._path} is full; make room and try again"
-                    ) from None
+        with self._lock, self._turn_at_the_file(), self._transaction():
+            yield
+
+    def together(self, work: Callable[[], Result]) -> Result:
+        """`work` in a durable transaction, with that of the threads that wait for their turn; its
+        result once all is on the disk. What it raises is raised here, and undoes its part alone; on
+        a full disk nobody's is stored. It may run in another thread, on that one's connection."""
+        share = Share(work)
+        self._shares.append(share)
+        with self._lock:
+            if not share.is_over:
+                self._commit_shares()
+        return share.outcome()
+
+    def _commit_shares(self) -> None:
+        shares: List[Share[Any]] = []
+        try:
+            with self._turn_at_the_file():
+                self._take_shares(shares)
+                with self._transaction():
+                    for share in shares:
+                        self._run(share, apart=len(shares) > 1)
+            for share in shares:
+                share.is_stored = True
+        except Exception as error:
+            self._take_shares(shares)
+            for share in shares:
+                share.error = share.error or error
+        finally:
+            for share in shares:
+                share.is_over = True
+
+    def _take_shares(self, shares: "List[Share[Any]]") -> None:
+        """All that wait, unless some have been taken already."""
+        if not shares:
+            shares += [self._shares.popleft() for _ in range(len(self._shares))]
+
+    def _run(self, share: "Share[Any]", apart: bool) -> None:
+        try:
+            with self._db.atomic() if apart else nullcontext():  # a savepoint
+                share.run()
+        except OperationalError:  # SQLite may have rolled back everybody's
+            raise
+        except Exception as error:
+            share.error = error
+            if not apart:
                 raise
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        with self._lock:
-            turn = take_lock(self._turn, wait=True)
-            try:
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._db.atomic("IMMEDIATE"):
                 yield
-            finally:
-                release_lock(turn)
+        except OperationalError as error:
+            if _is_full(error):
+                raise StorageFull(
+                    f"the disk with {self._path} is full; make room and try again"
+                ) from None
+            raise
+
+    @contextmanager
+    def _turn_at_the_file(self) -> Iterator[None]:
+        turn = take_lock(self._turn, wait=True)
+        try:
+            yield
+        finally:
+            release_lock(turn)
 
     def shrink_log(self) -> None:
         """Empties the write-ahead log when it is over LOG_LIMIT, so that the file ends again where
@@ -111,7 +186,7 @@ class Database:
         log = self._path.with_name(f"{self._path.name}-wal")
         if not log.exists() or log.stat().st_size < LOG_LIMIT:
             return
-        with self._in_turn():
+        with self._lock, self._turn_at_the_file():
             try:
                 self.sql("PRAGMA busy_timeout = 100")
                 self.sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -52,20 +52,21 @@ class Store:
         Returns the earlier job that has the same idempotency key instead, when there is one;
         raises QueueFull when `max_pending` jobs wait, StorageFull when the disk is full.
         """
-        with self._db.write():
-            if job.idempotency_key is not None:
-                earlier = self.by_key(job.idempotency_key)
-                if earlier is not None:
-                    return earlier
-            counts = self.counts()
-            if sum(counts[state] for state in WAITING) >= max_pending:
-                raise QueueFull(
-                    f"{max_pending} jobs wait already; try again later, or raise "
-                    "ROBOTNI_MAX_PENDING"
-                )
-            self._db.sql(INSERT, cells_of(job))
-            if job.status == PENDING:
-                self._tickets.add(job.job_id)
+        return self._db.together(lambda: self._insert(job, max_pending))
+
+    def _insert(self, job: Job, max_pending: int) -> Optional[Job]:
+        if job.idempotency_key is not None:
+            earlier = self.by_key(job.idempotency_key)
+            if earlier is not None:
+                return earlier
+        counts = self.counts()
+        if sum(counts[state] for state in WAITING) >= max_pending:
+            raise QueueFull(
+                f"{max_pending} jobs wait already; try again later, or raise ROBOTNI_MAX_PENDING"
+            )
+        self._db.sql(INSERT, cells_of(job))
+        if job.status == PENDING:
+            self._tickets.add(job.job_id)
         return None
 
     # read
@@ -128,8 +129,7 @@ class Store:
     def transition(self, verb: str, job_id: str, run: Optional[int] = None, **columns: Any) -> bool:
         """Moves a job by `verb` of TRANSITIONS and sets `columns`; whether it was in a state
         (and, where given, in the run) that allows it. With it, atomically, goes its ticket."""
-        with self._db.write():
-            return self._move(verb, job_id, run, columns)
+        return self._db.together(lambda: self._move(verb, job_id, run, columns))
 
     def _move(
         self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any], fence: str = ""
@@ -155,9 +155,12 @@ class Store:
     def claim(self, job_id: str, now: float, run: Optional[int] = None) -> Optional[Job]:
         """Starts the next run and attempt of a job; None when it is not pending, or when that is
         not number `run`; and when it is too late, which fails it. Its ticket is gone either way."""
-        with self._tickets.spending(job_id):
+
+        def claim() -> Optional[Job]:
             job = self.get(job_id)
             return None if job is None or run not in (None, job.run + 1) else self._claim(job, now)
+
+        return self._tickets.spend(job_id, claim)
 
     def _claim(self, job: Job, now: float) -> Optional[Job]:
         if is_expired(job, now):
@@ -186,8 +189,7 @@ class Store:
     def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
         """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
         and the count of attempts that timed out."""
-        with self._db.write():
-            return self._settle(verb, job, timed_out, columns)
+        return self._db.together(lambda: self._settle(verb, job, timed_out, columns))
 
     def settle_and_claim(
         self,
@@ -200,7 +202,8 @@ class Store:
     ) -> Tuple[bool, Optional[Job]]:
         """`settle` and, when that won, the claim of what waits longest, in one transaction. Nothing
         is claimed when `mind`, called with the job's id and its next run, says no."""
-        with self._tickets.spending_oldest() as spend:
+
+        def settle_and_claim(spend: Callable[[], Optional[str]]) -> Tuple[bool, Optional[Job]]:
             if not self._settle(verb, job, timed_out, columns):
                 return False, None
             oldest = spend()
@@ -208,6 +211,8 @@ class Store:
             if waiting is None or not mind(waiting.job_id, waiting.run + 1):
                 return True, None
             return True, self._claim(waiting, now)
+
+        return self._tickets.spend_oldest(settle_and_claim)
 
     def _settle(self, verb: str, job: Job, timed_out: bool, columns: Dict[str, Any]) -> bool:
         asked = job.cancel_requested_at is not None
@@ -270,13 +275,11 @@ class Store:
 
     def drop_ticket(self, job_id: str) -> None:
         """Removes the tickets handed out for a job that somebody else has."""
-        with self._tickets.spending(job_id):
-            pass
+        self._tickets.spend(job_id, lambda: None)
 
     def add_ticket(self, job_id: str) -> None:
         """Writes a ticket for a job, in the place of one handed out."""
-        with self._tickets.spending(job_id):
-            self._tickets.add(job_id)
+        self._tickets.spend(job_id, lambda: self._tickets.add(job_id))
 
     def mend_tickets(self) -> int:
         """Writes a ticket for each pending job that has none; how many."""

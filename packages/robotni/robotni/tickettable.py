@@ -6,10 +6,9 @@ Huey's side (`tickets.py`) says that.
 """
 
 import threading
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from robotni.database import Database
+from robotni.database import Database, Result
 from robotni.job import PENDING
 
 QUEUE = "robotni"
@@ -71,24 +70,25 @@ class TicketTable:
     def _delete(self, ticket: int) -> None:
         self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
 
-    @contextmanager
-    def spending(self, job_id: str) -> Iterator[None]:
-        """A transaction that takes along the tickets handed out for a job. When it fails, they
-        are handed out again."""
+    def spend(self, job_id: str, work: Callable[[], Result]) -> Result:
+        """Does `work` in a transaction that takes along the tickets handed out for a job. When it
+        fails, they are handed out again."""
         with self._lock:
             tickets = [ticket for ticket, owner in self._handed.items() if owner == job_id]
+
+        def delete_and_work() -> Result:
+            for ticket in tickets:
+                self._delete(ticket)
+            return work()
+
         try:
-            with self._db.write():
-                for ticket in tickets:
-                    self._delete(ticket)
-                yield
+            return self._db.together(delete_and_work)
         finally:
             self._take_back(tickets)
 
-    @contextmanager
-    def spending_oldest(self) -> Iterator[Callable[[], Optional[str]]]:
-        """A transaction in which the oldest free ticket may be spent: a call does it and gives the
-        id of its job, or None when there is none. When it fails, it is handed out again."""
+    def spend_oldest(self, work: Callable[[Callable[[], Optional[str]]], Result]) -> Result:
+        """Does `work` in a transaction; it is given a call that spends the oldest free ticket, for
+        the id of its job, or None when there is none. When it fails, that is handed out again."""
         spent: List[int] = []
 
         def spend() -> Optional[str]:
@@ -100,8 +100,7 @@ class TicketTable:
             return job_id
 
         try:
-            with self._db.write():
-                yield spend
+            return self._db.together(lambda: work(spend))
         finally:
             self._take_back(spent)
 

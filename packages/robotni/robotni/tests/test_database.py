@@ -1,0 +1,126 @@
+"""Writes of several threads in one transaction: stored together, failing apart."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable, List
+
+import pytest
+
+from robotni.datadir import release_lock, take_lock
+from robotni.errors import StorageFull
+from robotni.tests.conftest import House
+from robotni.tests.processes import eventually
+
+BIG = "INSERT INTO clean_day VALUES (hex(randomblob(1000000)))"
+
+
+class Crowd:
+    """Threads that all wait for the file, which somebody else has."""
+
+    def __init__(self, house: House) -> None:
+        self.db = house.store._db
+        self._pool = ThreadPoolExecutor(8)
+        self._turn = take_lock(house.datadir.path / "write.lock")
+
+    def wants(self, work: Callable[[], Any]) -> "Future[Any]":
+        before = len(self.db._shares)
+        future = self._pool.submit(self.db.together, work)
+        eventually(lambda: len(self.db._shares) == before + 1)
+        return future
+
+    def go(self) -> None:
+        release_lock(self._turn)
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def crowd(house: House) -> Crowd:
+    return Crowd(house)
+
+
+def days(crowd: Crowd) -> List[str]:
+    return [day for (day,) in crowd.db.sql("SELECT day FROM clean_day ORDER BY day").fetchall()]
+
+
+def storing(crowd: Crowd, day: str) -> Callable[[], Any]:
+    def store() -> Any:
+        crowd.db.sql("INSERT INTO clean_day VALUES (?)", (day,))
+        return day, threading.get_ident(), crowd.db.sql("SELECT total_changes()").fetchone()
+
+    return store
+
+
+def test_all_that_wait_are_stored_by_one_of_them_and_each_has_its_own_result(crowd: Crowd) -> None:
+    futures = [crowd.wants(storing(crowd, str(number))) for number in range(5)]
+    crowd.go()
+    results = [future.result() for future in futures]
+    assert [day for day, _, _ in results] == days(crowd) == list("01234")
+    assert len({thread for _, thread, _ in results}) == 1
+    assert len({changes for _, _, changes in results}) == 5
+
+
+def test_what_one_raises_undoes_its_own_part_alone(crowd: Crowd) -> None:
+    def fail() -> None:
+        storing(crowd, "never")()
+        raise ValueError("its own")
+
+    first = crowd.wants(storing(crowd, "1"))
+    failing, twice = crowd.wants(fail), crowd.wants(storing(crowd, "1"))
+    last = crowd.wants(storing(crowd, "2"))
+    crowd.go()
+    assert (first.result()[0], last.result()[0]) == ("1", "2")
+    with pytest.raises(ValueError, match="its own"):
+        failing.result()
+    with pytest.raises(Exception, match="UNIQUE"):
+        twice.result()
+    assert days(crowd) == ["1", "2"]
+
+
+def test_what_one_raises_alone_undoes_it(house: House) -> None:
+    def fail() -> None:
+        house.store._db.sql("INSERT INTO clean_day VALUES ('never')")
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        house.store._db.together(fail)
+    assert not house.store.is_clean("never")
+
+
+def test_on_a_full_disk_nobody_is_told_of_success(crowd: Crowd) -> None:
+    def fill() -> None:
+        (pages,) = crowd.db.sql("PRAGMA page_count").fetchone()
+        crowd.db.sql(f"PRAGMA max_page_count = {pages}")
+        crowd.db.sql(BIG)
+
+    futures = [crowd.wants(work) for work in (storing(crowd, "1"), fill, storing(crowd, "2"))]
+    crowd.go()
+    for future in futures:
+        with pytest.raises(StorageFull):
+            future.result()
+    assert days(crowd) == []
+
+
+def test_who_is_interrupted_takes_nobody_for_stored(crowd: Crowd) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    one = crowd.wants(storing(crowd, "1"))
+    two = crowd.wants(interrupt)
+    crowd.go()
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        one.result()
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        two.result()
+    assert days(crowd) == []
+
+
+def test_a_turn_that_cannot_be_had_leaves_nothing_to_the_next_one(house: House) -> None:
+    db, turn = house.store._db, house.datadir.path / "write.lock"
+    turn.unlink()
+    turn.mkdir()
+    with pytest.raises(IsADirectoryError):
+        db.together(lambda: db.sql("INSERT INTO clean_day VALUES ('never')"))
+    turn.rmdir()
+    assert house.store.claim_day("later")
+    assert db.together(lambda: house.store.is_clean("later"))
+    assert not house.store.is_clean("never")
