@@ -47,13 +47,22 @@ _TOO_LARGE = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
 
 def headers_fault(scope: Scope) -> Optional[Refusal]:
     size = sum(len(name) + len(value) for name, value in scope["headers"])
-    if len(scope["headers"]) <= MAX_HEADERS and size <= MAX_HEADER_BYTES:
-        return None
-    return Refusal(
-        431,
-        "headers_too_large",
-        f"the request has over {MAX_HEADERS} headers or 16 KiB of them; send less",
-    )
+    if len(scope["headers"]) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        return Refusal(
+            431,
+            "headers_too_large",
+            f"the request has over {MAX_HEADERS} headers or 16 KiB of them; send less",
+        )
+    codings = values_of(scope, b"transfer-encoding")
+    lengths = values_of(scope, b"content-length")
+    if codings and (lengths or [coding.lower() for coding in codings] != ["chunked"]):
+        return Refusal(
+            400,
+            "bad_request",
+            "two readers may see two ends of this body; send Content-Length, or else "
+            "Transfer-Encoding: chunked",
+        )
+    return None
 
 
 async def read_body(scope: Scope, receive: Receive) -> Union[bytes, Refusal]:

@@ -58,6 +58,7 @@ def findings(environ: Mapping[str, str], cwd: Path) -> Iterator[Finding]:
     yield _file_system(datadir)
     yield from _of_datadir(datadir)
     yield _server(settings, datadir)
+    yield _stack()
     if settings.warm_max:
         yield from (Finding("warm runs", difference) for difference in DIFFERENCES)
 
@@ -238,6 +239,12 @@ def _port(settings: Settings) -> Finding:
         text, _, mend = str(error).partition("; ")
         return Finding("port", text, mend)
     return Finding("port", f"{settings.port} is free; no server runs, start it: robotni serve")
+
+
+def _stack() -> Finding:
+    if serving.is_fast():
+        return Finding("web server", "robotni serve uses uvloop and httptools")
+    return Finding("web server", "asyncio and h11; pip install 'robotni[fast]' makes it cheaper")
 
 
 def _nearest(path: Path) -> Path:

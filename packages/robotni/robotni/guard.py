@@ -151,7 +151,7 @@ class Guard:
             (b"content-length", str(len(body)).encode()),
             *refusal.headers,
         ]
-        if refusal.status in (408, 413, 431):  # the body may not have been read
+        if refusal.status in (400, 408, 413, 431):  # the body may not have been read
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -6,69 +6,17 @@ import os
 import select
 import socket
 import threading
+from importlib import import_module
 from typing import Any, Optional
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from robotni.datadir import DataDir, hold_bell
 from robotni.errors import RobotniError, SettingsError
-from robotni.guard import HEADERS
-from robotni.problems import render
 from robotni.settings import PREFIX, Settings
 
-HEADERS_WITHIN = 10.0  # seconds for the head of a request to arrive
+FAST = ("httptools", "uvloop")  # what the extra `fast` brings
 DATE_EVERY = 1.0  # seconds between two dates in the answers
-
-
-class ImpatientProtocol(H11Protocol):
-    """Closes connections that begin a request and never finish its head."""
-
-    cycle: Any
-    _timer: Any = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._arm()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._disarm()
-        elif self._timer is None:
-            self._arm()
-
-    def connection_lost(self, exc: Optional[Exception]) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP never reaches the guard; it is answered like everything else."""
-        body = render(400, "bad_request", "this is no HTTP request; send one as RFC 9112 has it")
-        headers = [
-            *HEADERS,
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-    def _arm(self) -> None:
-        self._timer = self.loop.call_later(HEADERS_WITHIN, self._give_up)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _give_up(self) -> None:
-        self._timer = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -148,13 +96,37 @@ def _next_free(settings: Settings) -> int:
     return 0
 
 
+def is_fast() -> bool:
+    """Whether the extra `fast` is there; in part is not."""
+    try:
+        for name in FAST:
+            import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def _protocol(fast: bool) -> Any:
+    if fast:
+        from robotni import protocol_httptools
+
+        return protocol_httptools.Protocol
+    from robotni import protocol_h11
+
+    return protocol_h11.Protocol
+
+
 def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
     """Serves until SIGINT, SIGTERM, or a ring of the data directory's `stop`."""
+    fast = is_fast()
     config = uvicorn.Config(
         app,
-        http=ImpatientProtocol,
+        http=_protocol(fast),
+        loop="uvloop" if fast else "asyncio",
+        ws="none",
         log_config=None,  # its lines go where ours go, and look alike
         log_level="warning",
+        access_log=False,
         server_header=False,
         lifespan="on",
     )

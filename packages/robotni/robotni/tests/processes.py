@@ -16,8 +16,19 @@ import psutil
 from robotni.census import processes_of
 from robotni.client import Client
 from robotni.errors import Unreachable
+from robotni.serving import FAST
 
 PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
+# `robotni serve` on either stack; where the extra `fast` is hidden, it is not there.
+STACKS = {
+    "fast": [sys.executable, PROGRAM, "serve"],
+    "plain": [
+        sys.executable,
+        "-c",
+        f"import sys; sys.modules.update({{name: None for name in {FAST}}}); "
+        "from robotni.cli import main; main(['serve'])",
+    ],
+}
 WITHIN = 20.0
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell; everything started from here would ignore Ctrl-C too.
@@ -73,8 +84,11 @@ def clean_environ(**settings: Any) -> Dict[str, str]:
 class Server:
     """`robotni serve` in a project folder, with helpers to call, kill and restart it."""
 
-    def __init__(self, project: Path, prefix: str = "", **settings: Any) -> None:
+    def __init__(
+        self, project: Path, prefix: str = "", stack: str = "fast", **settings: Any
+    ) -> None:
         self.project = project
+        self.stack = stack
         self.port = settings.setdefault("port", free_port())
         self.data = Path(settings.setdefault("data_dir", project / ".robotni"))
         self.environ = clean_environ(**settings)
@@ -88,7 +102,7 @@ class Server:
         """`robotni serve`, or another command that makes a server at our port."""
         with open(self.project / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                command or [sys.executable, PROGRAM, "serve"],
+                command or STACKS[self.stack],
                 cwd=cwd or self.project,
                 env=self.environ,
                 stdout=log,

@@ -70,7 +70,7 @@ def test_where_nothing_is_all_is_well_and_nothing_is_made(tmp_path: Path) -> Non
     assert report["ok"] is True
     checks = [finding["check"] for finding in report["findings"]]
     looked = [check for check in checks if check != "warm runs"]
-    assert looked == ["settings", "disk", "file system", "data directory", "port"]
+    assert looked == ["settings", "disk", "file system", "data directory", "port", "web server"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,10 +80,11 @@ def test_a_sound_project_is_well_while_it_is_served(server: Server) -> None:
     answer = robotni("doctor", cwd=server.project, **env)
     assert answer.returncode == 0, answer.stdout
     assert {line.split()[0] for line in answer.stdout.splitlines()} == {"ok"}
-    assert len(answer.stdout.splitlines()) == 10 + len(DIFFERENCES)
+    assert len(answer.stdout.splitlines()) == 11 + len(DIFFERENCES)
     assert f"server          version {__version__} at {server.url}\n" in answer.stdout
     assert f"worker          version {__version__} lives\n" in answer.stdout
     assert "venv            1 used lately with a Python that is there\n" in answer.stdout
+    assert "web server      robotni serve uses uvloop and httptools\n" in answer.stdout
     assert robotni("doctor", cwd=server.project, **{**env, "token": "12345678"}).returncode == 0
 
 

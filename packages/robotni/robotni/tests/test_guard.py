@@ -14,7 +14,7 @@ import pytest
 
 from robotni.body import MAX_BODY
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, Wire, problem, raw, serving, stored
-from robotni.tests.processes import Server, clean_environ, eventually, free_port, make_venv
+from robotni.tests.processes import STACKS, Server, clean_environ, eventually, free_port, make_venv
 
 ENTRIES = Path(__file__).parents[2] / "robotni_huey"
 JOBS = "/api/worker/jobs"
@@ -22,22 +22,27 @@ TOKEN = "a-token-that-nobody-may-see"
 PAGE = "http://localhost:3000"
 
 
+@pytest.fixture(scope="module", params=STACKS)
+def stack(request: Any) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def quiet(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
     """Runs nothing, so what was stored stays pending."""
-    yield from serving(tmp_path_factory.mktemp("quiet"), autostart=0)
+    yield from serving(tmp_path_factory.mktemp("quiet"), stack=stack, autostart=0)
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from serving(tmp_path_factory.mktemp("locked"), token=TOKEN)
+def locked(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("locked"), stack=stack, token=TOKEN)
 
 
 @pytest.fixture(scope="module")
-def friendly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def friendly(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
     project = tmp_path_factory.mktemp("friendly")
-    names = "Robotni.example, 127.0.0.1"
-    yield from serving(project, allowed_origins=PAGE, allowed_hosts=names, autostart=0)
+    settings = {"allowed_origins": PAGE, "allowed_hosts": "Robotni.example, 127.0.0.1"}
+    yield from serving(project, stack=stack, autostart=0, **settings)
 
 
 def post(server: Server, headers: Dict[str, str], body: Any = HELLO) -> Any:

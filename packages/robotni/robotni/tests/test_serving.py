@@ -15,16 +15,16 @@ import psutil
 import pytest
 
 from robotni.body import BODY_WITHIN
-from robotni.serving import HEADERS_WITHIN
+from robotni.impatience import HEADERS_WITHIN
 from robotni.tests.calls import Wire, problem, raw, serving
-from robotni.tests.processes import PROGRAM, Server, clean_environ, eventually, free_port
+from robotni.tests.processes import PROGRAM, STACKS, Server, clean_environ, eventually, free_port
 
 TOKEN = "a-token-for-everybody"
 
 
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from serving(tmp_path_factory.mktemp("quiet"), autostart=0)
+@pytest.fixture(scope="module", params=STACKS)
+def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("quiet"), stack=request.param, autostart=0)
 
 
 def serve(folder: Path, *options: str, **settings: Any) -> "subprocess.CompletedProcess[str]":
@@ -240,11 +240,12 @@ def test_300_half_open_requests_are_closed_in_10_s_and_others_are_served(quiet: 
 # How it ends
 
 
+@pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_with_its_worker_and_says_what_goes_on(
-    make_server: Callable[..., Server], signal_: signal.Signals
+    make_server: Callable[..., Server], signal_: signal.Signals, stack: str
 ) -> None:
-    server = make_server()
+    server = make_server(stack=stack)
     job_id = server.submit("import time\nprint('up')\ntime.sleep(600)")
     eventually(lambda: server.client.output(job_id) == b"up\n")
     assert server.process is not None
