@@ -83,8 +83,6 @@ class Protocol(Impatient, HttpToolsProtocol):
         self._end, self._unread = partial(self.hang_up, *fault), b""
         self.flow.pause_reading()
         if self.cycle is not None and self.cycle.more_body:
-            if self.pipeline and self.pipeline[0][0] is self.cycle:
-                self.pipeline.popleft()
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.cycle = self._before
