@@ -29,7 +29,7 @@ from robotni.metrics import CONTENT_TYPE, Metrics
 from robotni.settings import Settings
 from robotni.starter import Starter
 from robotni.stats import Stats
-from robotni.threads import Writers, limit_readers
+from robotni.threads import READERS, WRITERS, Threads, limit_others
 
 _SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 
@@ -115,7 +115,7 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        limit_readers()
+        limit_others()
         starter.watch()
         yield
         starter.stop()
@@ -134,17 +134,17 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     app.state.engine = engine
     app.state.starter = starter
     problems.install(app)
-    writes = Writers()
-    app.include_router(routes_worker.create_router(engine, writes))
+    reads, writes = Threads(READERS, "reader"), Threads(WRITERS, "writer")
+    app.include_router(routes_worker.create_router(engine, reads, writes))
     app.include_router(
         routes_status.create_router(
-            engine, stats, starter.is_worker_running, starter.warm, lambda: p95(durations)
+            engine, stats, reads, starter.is_worker_running, starter.warm, lambda: p95(durations)
         )
     )
-    app.include_router(routes_queue.create_router(engine, writes))
+    app.include_router(routes_queue.create_router(engine, reads, writes))
     app.include_router(pages.create_router())
-    _add_health(app, engine)
-    _add_metrics(app, metrics)
+    _add_health(app, engine, reads)
+    _add_metrics(app, metrics, reads)
     app.add_middleware(Slashes)
     if settings.allowed_origins:
         _allow_origins(app, settings.allowed_origins)
@@ -174,7 +174,7 @@ def _allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
 _HEALTHY = {"content": {"application/json": {"example": {"status": "ok"}}}}
 
 
-def _add_health(app: FastAPI, engine: Engine) -> None:
+def _add_health(app: FastAPI, engine: Engine, reads: Threads) -> None:
     @app.get(
         "/livez",
         tags=["health"],
@@ -182,7 +182,7 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         summary="The process answers",
         responses={200: _HEALTHY},
     )
-    def livez() -> Any:
+    async def livez() -> Any:
         return {"status": "ok"}
 
     @app.get(
@@ -192,12 +192,13 @@ def _add_health(app: FastAPI, engine: Engine) -> None:
         summary="Store and queue can be used",
         responses={200: _HEALTHY, **openapi.described(507)},
     )
+    @reads
     def readyz() -> Any:
         engine.check()
         return {"status": "ok"}
 
 
-def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
+def _add_metrics(app: FastAPI, metrics: Metrics, reads: Threads) -> None:
     @app.get(
         "/metrics",
         tags=["health"],
@@ -209,6 +210,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
         },
         response_class=Response,
     )
+    @reads
     def get_metrics() -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 

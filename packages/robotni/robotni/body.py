@@ -27,6 +27,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+JSON = "robotni.json"  # where in a scope the value of a body is, if it has one
 MAX_BODY = 1 << 20
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
@@ -91,6 +92,7 @@ async def _receive_body(receive: Receive) -> Union[bytes, Refusal]:
 
 
 def check_body(scope: Scope, body: bytes) -> Optional[Refusal]:
+    """Leaves what the body says in the scope, so that nobody has to parse it again."""
     if not body:
         return None
     kinds = values_of(scope, b"content-type")
@@ -99,14 +101,16 @@ def check_body(scope: Scope, body: bytes) -> Optional[Refusal]:
         return Refusal(
             415, "not_json", "send the body as JSON, with the header Content-Type: application/json"
         )
-    fault = json_fault(body)
-    if fault is None:
-        return None
-    return Refusal(422, "invalid_json", f"the body is no usable JSON: {fault}; mend it")
+    try:
+        scope[JSON] = parsed(body)
+    except ValueError as error:
+        fault = str(error)[:200]
+        return Refusal(422, "invalid_json", f"the body is no usable JSON: {fault}; mend it")
+    return None
 
 
-def json_fault(body: bytes) -> Optional[str]:
-    """What is wrong with a JSON text that must be UTF-8, finite and not too deep; or None."""
+def parsed(body: bytes) -> Any:
+    """The value of a JSON text; ValueError unless it is UTF-8, finite and not too deep."""
     try:
         value = json.loads(
             body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_finite
@@ -114,14 +118,12 @@ def json_fault(body: bytes) -> Optional[str]:
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH and nests_deeper(value, MAX_DEPTH):
-            return "it is nested too deeply"
+            raise ValueError("it is nested too deeply")
     except RecursionError:
-        return "it is nested too deeply"
+        raise ValueError("it is nested too deeply") from None
     except UnicodeEncodeError:
-        return "it holds half of a surrogate pair"
-    except ValueError as error:
-        return str(error)[:200]
-    return None
+        raise ValueError("it holds half of a surrogate pair") from None
+    return value
 
 
 def _reject_constant(name: str) -> Any:

@@ -78,10 +78,7 @@ class Engine:
 
     def submit(self, request: JobRequest, key: Optional[str] = None, digest: str = "") -> Submitted:
         """Checks and stores a job. With a `key` seen before: the first job, `replayed`."""
-        job = self._intake.job(request, self._clock())
-        return self._store_job(
-            job.model_copy(update={"idempotency_key": key, "request_digest": digest or None})
-        )
+        return self._store_job(self._intake.job(request, self._clock(), key, digest or None))
 
     def _store_job(self, job: Job) -> Submitted:
         if shutil.disk_usage(self._jobs).free < DISK_FLOOR:

@@ -8,7 +8,7 @@ answers. It must not know what a job is.
 
 import hmac
 import re
-from typing import Any, Awaitable, Callable, Dict, Iterable, Optional
+from typing import Any, Awaitable, Callable, Dict, Iterable, Optional, Tuple
 
 import psutil
 
@@ -49,7 +49,7 @@ class Guard:
         self.app = app
         self._settings = settings
         self._problem = problem
-        self._exposed: Dict[int, bool] = {}
+        self._exposed: Dict[Tuple[str, int], bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,9 +78,9 @@ class Guard:
         host, port = scope.get("server") or ("", None)
         if self._settings.token is not None or port is None:
             return None
-        if port not in self._exposed:
-            self._exposed[port] = _listens_beyond_loopback(port)
-        if is_loopback(host) and not self._exposed[port]:
+        if (host, port) not in self._exposed:
+            self._exposed[host, port] = not is_loopback(host) or _listens_beyond_loopback(port)
+        if not self._exposed[host, port]:
             return None
         return Refusal(
             403,

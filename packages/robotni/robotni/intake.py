@@ -4,7 +4,7 @@ Nothing is stored here. Where the request is silent, the settings decide, and of
 script's own header.
 """
 
-from pathlib import Path
+import os
 from typing import Any, Dict, Optional
 
 from robotni import header
@@ -31,7 +31,13 @@ class Intake:
         self._registry = registry
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
 
-    def job(self, request: JobRequest, now: float) -> Job:
+    def job(
+        self,
+        request: JobRequest,
+        now: float,
+        key: Optional[str] = None,
+        digest: Optional[str] = None,
+    ) -> Job:
         """The job that `request` asks for, checked; InvalidRequest says what is wrong."""
         worker_type = self._registry.get(request.type)
         place = self._place(request, worker_type)
@@ -54,7 +60,9 @@ class Intake:
             expires=request.expires or self._settings.expires or None,
             max_attempts=request.retries + 1,
             retry_delay=request.retry_delay,
-            name=Path(place.script).name if place.script else place.module or request.type,
+            name=os.path.basename(place.script or "") or place.module or request.type,
+            idempotency_key=key,
+            request_digest=digest,
             **_when(now, request.due_at(now)),
         )
 

@@ -43,6 +43,22 @@ def body_of(model: str) -> Dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def header_of(name: str, description: str, limits: Dict[str, Any]) -> Dict[str, Any]:
+    """A header that a route reads itself, told of as the framework does it."""
+    text = {"type": "string", **limits}
+    return {
+        "name": name.lower(),
+        "in": "header",
+        "required": False,
+        "schema": {
+            "anyOf": [text, {"type": "null"}],
+            "description": description,
+            "title": name,
+        },
+        "description": description,
+    }
+
+
 def complete(document: Dict[str, Any]) -> Dict[str, Any]:
     """`document` with the schemas that descriptions point at, and an example in each schema."""
     schemas = document["components"]["schemas"]

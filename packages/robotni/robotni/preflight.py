@@ -14,6 +14,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from robotni.errors import FieldError, InvalidRequest
 
+_HOME = re.compile(r"(?mi)^\s*home\s*=\s*(.+?)\s*$")
 MAX_LINKS = 64  # the kernel follows 40, so what has more leads nowhere
 
 
@@ -34,6 +35,7 @@ class Preflight:
         self._given = [str(root) for root in roots]
         resolved = {root: os.path.realpath(root) for root in self._given}
         self._roots = {**resolved, **{real: real for real in resolved.values()}}
+        self._below = [(root, root.rstrip("/") + "/") for root in self._roots]
 
     def resolve(
         self, script: Optional[str], module: Optional[str], venv: Optional[str], cwd: Optional[str]
@@ -69,7 +71,7 @@ class Preflight:
             return os.path.normpath(path)
         here, names = self._roots[root], path[len(root) :].split("/")
         while names and links:
-            here = os.path.normpath(os.path.join(here, names.pop(0)))
+            here = _step(here, names.pop(0))
             if self._root_of(here) is None:
                 return os.path.normpath(os.path.join(here, *names))
             target = _link(here)
@@ -79,8 +81,8 @@ class Preflight:
         return None
 
     def _root_of(self, path: str) -> Optional[str]:
-        for root in self._roots:
-            if path == root or path.startswith(root.rstrip("/") + "/"):
+        for root, below in self._below:
+            if path == root or path.startswith(below):
                 return root
         return None
 
@@ -163,9 +165,16 @@ def fault_of_venv(venv: str) -> Optional[str]:
 
 def _home_of(venv: str) -> Optional[str]:
     """The folder of the interpreter a venv was made with, as its pyvenv.cfg says."""
-    text = Path(venv, "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    match = re.search(r"(?mi)^\s*home\s*=\s*(.+?)\s*$", text[:65536])
+    with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
+        match = _HOME.search(file.read(65536))
     return match[1] if match else None
+
+
+def _step(here: str, name: str) -> str:
+    """`here` and a name in it; most names are plain, and to join those costs a tenth."""
+    if name in ("", ".", ".."):
+        return os.path.normpath(os.path.join(here, name))
+    return f"{here.rstrip('/')}/{name}"
 
 
 def _link(path: str) -> Optional[str]:

@@ -122,10 +122,10 @@ def _unexpected(request: Request, error: Exception) -> Response:
     return response(500, "internal_error", detail, headers={"Connection": "close"})
 
 
-def validated(body: bytes) -> JobRequest:
-    """The submit in `body`; InvalidRequest with a pointer to each wrong field."""
+def validated(value: Any) -> JobRequest:
+    """The submit that a body's `value` is; InvalidRequest with a pointer to each wrong field."""
     try:
-        return JobRequest.model_validate(json.loads(body or b"{}"))
+        return JobRequest.model_validate(value)
     except ValidationError as error:
         names = (field.alias or name for name, field in JobRequest.model_fields.items())
         raise _invalid(error.errors(), f"known are {', '.join(names)}") from None

@@ -2,16 +2,17 @@
 
 So what h11 bounds is bounded here: 64 KiB of what is no body (a head, a chunk's line, trailers);
 requests that are sent ahead are parsed a few at a time; and what is no HTTP is answered after all
-that came before it. A request means what it means to h11, or is refused. Whoever asks for an
-upgrade (some clients do at every first request) is handed over to h11, since httptools would take
-the body of such a request for another one.
+that came before it. A request means what it means to h11, or is refused. Two kinds are handed over
+to h11: who asks for an upgrade (some clients do at every first request), since httptools would take
+the body of that for another request; and methods that httptools does not know, which the routes
+refuse.
 """
 
 from functools import partial
 from typing import Any, Callable, Optional, Tuple
 from urllib.parse import unquote
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from robotni.impatience import MAX_AHEAD, NO_HTTP, Impatient
@@ -73,6 +74,11 @@ class Protocol(Impatient, HttpToolsProtocol):
         except HttpParserUpgrade as upgrade:
             self._unread = self._head() + piece[upgrade.args[0] :] + self._unread
             self._end = self._hand_over
+        except HttpParserInvalidMethodError:
+            if self._barren == len(piece):  # else where it began is not known any more
+                self._unread, self._end = piece + self._unread, self._hand_over
+            else:
+                self._refuse(NO_HTTP)
         except HttpParserError:
             self._refuse(NO_HTTP)
         if self._barren > MAX_HEAD:

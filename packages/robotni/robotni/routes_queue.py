@@ -11,7 +11,7 @@ from robotni.listing import Filters
 from robotni.openapi import described
 from robotni.request import JobRequest
 from robotni.routes_worker import JobId
-from robotni.threads import Writers
+from robotni.threads import Threads
 
 LISTED = 200
 
@@ -66,7 +66,7 @@ class Flushed(BaseModel):
     scheduled: int
 
 
-def create_router(engine: Engine, writes: Writers) -> APIRouter:
+def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
     router = APIRouter(tags=["queue"])
 
     def submit(type_: str, params: Dict[str, Any]) -> TaskId:
@@ -100,6 +100,7 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
         summary="What became of a task; reading never consumes",
         responses=described(404),
     )
+    @reads
     def result(task_id: JobId) -> TaskResult:
         job = engine.get(task_id)
         return TaskResult(task_id=job.job_id, status=job.status, result=job.result, error=job.error)
@@ -110,6 +111,7 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
         summary="What waits, and what was revoked",
         responses=described(),
     )
+    @reads
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
             return [_item(job) for job in engine.list(Filters(status=[state]), None, LISTED)[0]]

@@ -12,6 +12,7 @@ from robotni.engine import Engine
 from robotni.job import Timestamp, View, rfc3339
 from robotni.openapi import described
 from robotni.stats import Stats
+from robotni.threads import Threads
 from robotni.workers import WorkerType
 
 
@@ -78,6 +79,7 @@ class TypeList(View):
 def create_router(
     engine: Engine,
     stats: Stats,
+    reads: Threads,
     is_worker_running: Callable[[], bool],
     warm: Callable[[], Dict[str, int]],
     p95_ms: Callable[[], Optional[float]],
@@ -90,6 +92,7 @@ def create_router(
         summary="How the queue and the worker are",
         responses={200: {"model": Status}, **described()},
     )
+    @reads
     def get_status() -> Response:
         figures = engine.status()
         figures["workers"]["consumer"] = "running" if is_worker_running() else "idle"
@@ -104,6 +107,7 @@ def create_router(
         summary="What ended in the last hour or day, for charts",
         responses={200: {"model": BucketList}, **described()},
     )
+    @reads
     def get_stats(
         request: Request,
         window: Literal["1h", "24h"] = Query("1h", description="60 minutes, or 48 half hours"),
@@ -116,6 +120,7 @@ def create_router(
         summary="The worker types and the schemas of their params",
         responses={200: {"model": TypeList}, **described()},
     )
+    @reads
     def list_types(request: Request) -> Response:
         types = [t.model_dump(by_alias=True) for t in engine.types()]
         return conditional(request, json.dumps({"types": types}).encode())

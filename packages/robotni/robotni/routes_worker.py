@@ -3,24 +3,31 @@
 import hashlib
 import json
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Coroutine, Dict, List, Optional
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.routing import APIRoute
 from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import Annotated
 
+from robotni.body import JSON
 from robotni.conditional import conditional, output_response
 from robotni.engine import Engine
 from robotni.errors import FieldError, InvalidRequest
 from robotni.job import RUNNING, Job, View
 from robotni.listing import Filters
-from robotni.openapi import JOB_ID, body_of, described
+from robotni.openapi import JOB_ID, body_of, described, header_of
 from robotni.problems import validated
-from robotni.threads import Writers
+from robotni.threads import Threads
 
 POLL_INTERVAL = "5"
-_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+MAX_KEY = 255
+_KEY = re.compile(r"[\x21-\x7e]+\Z")
+_KEY_HEADER = header_of(
+    "Idempotency-Key", "the same key and body give the same job", {"maxLength": MAX_KEY}
+)
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 JobId = Annotated[str, Path(description="as a submit returned it", examples=[JOB_ID])]
 
 
@@ -51,12 +58,23 @@ def location(request: Request, job: Job) -> Dict[str, str]:
     return {"Location": f"{root}/api/worker/jobs/{job.job_id}"}
 
 
-async def raw_body(request: Request) -> bytes:
-    return await request.body()
+class Straight(APIRoute):
+    """An endpoint that asks for the request and parts of the path only, which are texts, is called
+    with them; the framework's search for what else it may want takes longer than a read."""
+
+    def get_route_handler(self) -> Handler:
+        wanted = self.dependant
+        if wanted.query_params or wanted.header_params or wanted.body_params:
+            return super().get_route_handler()
+
+        async def handle(request: Request) -> Any:
+            return await self.endpoint(request, **request.path_params)
+
+        return handle
 
 
-def create_router(engine: Engine, writes: Writers) -> APIRouter:
-    router = APIRouter(prefix="/api/worker", tags=["worker"])
+def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
+    router = APIRouter(prefix="/api/worker", tags=["worker"], route_class=Straight)
 
     @router.post(
         "/jobs",
@@ -68,25 +86,21 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
             202: {"model": Job, "description": "Stored; poll the job at Location"},
             **described(413, 415, 429, 507),
         },
-        openapi_extra=body_of("JobRequest"),
+        openapi_extra={**body_of("JobRequest"), "parameters": [_KEY_HEADER]},
     )
     @writes
-    def submit(
-        request: Request,
-        body: bytes = Depends(raw_body),
-        idempotency_key: Optional[str] = Header(
-            None, description="the same key and body give the same job", max_length=255
-        ),
-    ) -> Response:
+    def submit(request: Request) -> Response:
+        idempotency_key = request.headers.get("idempotency-key")
+        value = request.scope.get(JSON, {})
         if idempotency_key is None:
-            job, replayed = engine.submit(validated(body))
+            job, replayed = engine.submit(validated(value))
         else:
-            digest = _digest(idempotency_key, body)
+            digest = _digest(idempotency_key, request.scope.get(JSON))
             earlier = engine.replay(idempotency_key, digest)
             if earlier is not None:
                 job, replayed = earlier, True
             else:
-                job, replayed = engine.submit(validated(body), idempotency_key, digest)
+                job, replayed = engine.submit(validated(value), idempotency_key, digest)
         headers = location(request, job)
         if replayed:
             return job_response(job, 200, {**headers, "Idempotent-Replayed": "true"})
@@ -98,6 +112,7 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
         summary="List jobs, newest first",
         responses={200: {"model": JobList}, **described()},
     )
+    @reads
     def list_jobs(
         request: Request,
         type: Optional[str] = Query(None, max_length=64, examples=["python-script"]),
@@ -132,6 +147,7 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
             **described(404),
         },
     )
+    @reads
     def get_job(request: Request, jobId: JobId) -> Response:
         job = engine.get(jobId)
         headers = {} if job.is_terminal else {"Retry-After": POLL_INTERVAL}
@@ -148,6 +164,7 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
         },
         response_class=Response,
     )
+    @reads
     def get_output(
         request: Request, jobId: JobId, attempt: Optional[int] = Query(None, ge=1, le=1000)
     ) -> Response:
@@ -186,11 +203,13 @@ def create_router(engine: Engine, writes: Writers) -> APIRouter:
     return router
 
 
-def _digest(key: str, body: bytes) -> str:
+def _digest(key: str, value: Any) -> str:
     """Of the body's meaning: spaces and the order of fields do not matter."""
+    if len(key) > MAX_KEY:
+        long = f"string should have at most {MAX_KEY} characters"
+        raise InvalidRequest([FieldError("/idempotency-key", long)], f"/idempotency-key: {long}")
     if not _KEY.match(key):
         raise InvalidRequest(
             [FieldError("", "the Idempotency-Key must be 1 to 255 visible ASCII characters")]
         )
-    value = json.loads(body or b"null")
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -14,26 +14,25 @@ LIST_COLUMNS = tuple(name for name in COLUMNS if name not in ("attempts", "stdin
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM job"
 INSERT = f"INSERT INTO job ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _JSON = frozenset(("args", "params", "env", "error", "progress", "result", "attempts", "preload"))
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _BLANK = Job(job_id="", timestamp=0)
 
 
 def cells_of(job: Job) -> Sequence[Any]:
     """The values of `INSERT`."""
-    return list(to_cells({name: getattr(job, name) for name in COLUMNS}).values())
+    values = job.__dict__
+    return [_to_cell(name, values[name]) for name in COLUMNS]
 
 
 def to_cells(values: Mapping[str, Any]) -> Dict[str, Any]:
     """Fields of a job as the database takes them."""
-    return {
-        name: _to_json(value) if name in _JSON and value is not None else value
-        for name, value in values.items()
-    }
+    return {name: _to_cell(name, value) for name, value in values.items()}
 
 
 def to_job(cells: Sequence[Any], names: Sequence[str] = COLUMNS) -> Job:
     """The job of a row that was selected as `names`."""
     row = {
-        name: json.loads(cell) if name in _JSON and cell is not None else cell
+        name: _from_json(cell) if name in _JSON and cell is not None else cell
         for name, cell in zip(names, cells)
     }
     row["output_truncated"] = bool(row["output_truncated"])
@@ -49,6 +48,16 @@ def to_job(cells: Sequence[Any], names: Sequence[str] = COLUMNS) -> Job:
     return _BLANK.model_copy(update=row)  # quicker than to construct one; the store is trusted
 
 
+def _to_cell(name: str, value: Any) -> Any:
+    return _to_json(value) if name in _JSON and value is not None else value
+
+
+def _from_json(cell: str) -> Any:
+    if cell == "[]":  # most cells are empty, and to parse those is half of reading a row
+        return []
+    return {} if cell == "{}" else json.loads(cell)
+
+
 def _to_json(value: Any) -> str:
     if isinstance(value, (JobError, Progress)):
         value = value.model_dump()
@@ -57,7 +66,7 @@ def _to_json(value: Any) -> str:
             {**item.model_dump(), "run": item.run} if isinstance(item, Attempt) else item
             for item in value
         ]
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)
 
 
 def _error(value: Optional[Dict[str, Any]]) -> Optional[JobError]:

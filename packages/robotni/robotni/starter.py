@@ -51,7 +51,7 @@ class Starter:
 
     def ring(self) -> None:
         """Wakes a worker, or has one started."""
-        if not ring(self._datadir.bell):
+        if not ring(self._datadir.bell) and self._settings.autostart:
             self.watch()
             self._wanted.set()
 

@@ -11,15 +11,15 @@ from jsonschema import Draft202012Validator
 
 from robotni import __version__
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, problem, raw, serving, stored
-from robotni.tests.processes import Server, eventually
+from robotni.tests.processes import STACKS, Server, eventually
 
 JOBS = "/api/worker/jobs"
 
 
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=STACKS)
+def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Server]:
     """Runs nothing, so what was stored stays pending."""
-    yield from serving(tmp_path_factory.mktemp("quiet"), autostart=0)
+    yield from serving(tmp_path_factory.mktemp("quiet"), stack=request.param, autostart=0)
 
 
 # Errors

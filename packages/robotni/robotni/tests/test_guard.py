@@ -13,6 +13,9 @@ import psutil
 import pytest
 
 from robotni.body import MAX_BODY
+from robotni.guard import Guard
+from robotni.problems import render
+from robotni.settings import Settings
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, Wire, problem, raw, serving, stored
 from robotni.tests.processes import STACKS, Server, clean_environ, eventually, free_port, make_venv
 
@@ -281,6 +284,21 @@ def test_no_host_and_two_hosts_are_refused(quiet: Server, head: bytes) -> None:
 def test_the_hosts_that_are_allowed_can_be_set(friendly: Server) -> None:
     assert friendly.http.get("/livez", headers={"Host": "robotni.example"}).status_code == 200
     problem(friendly.http.get("/livez", headers={"Host": "localhost"}), 403, "host_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("host", "exposed"), [("127.0.0.1", False), ("::1", False), ("192.0.2.1", True)]
+)
+def test_whoever_is_reached_by_an_address_for_others_needs_a_token(
+    tmp_path: Path, host: str, exposed: bool
+) -> None:
+    for settings in (
+        Settings(project_folder=tmp_path),
+        Settings(project_folder=tmp_path, token=TOKEN),
+    ):
+        guard = Guard(lambda *_: None, settings, render)
+        refusal = guard._check_exposure({"server": (host, free_port())})
+        assert (refusal is not None) == (exposed and settings.token is None)
 
 
 # Order

@@ -137,6 +137,7 @@ def ways_out(project: Path, outside: Path) -> Path:
         (project / f"{name}.py").symlink_to(outside / f"{name}.py")
     (project / "folder").symlink_to(outside, target_is_directory=True)
     (project / "chain.py").symlink_to("there.py")
+    (project / "up.py").symlink_to(os.path.relpath(outside / "there.py", project))
     (project / "to-link.py").symlink_to(outside / "link.py")
     (project / "to-gone.py").symlink_to(outside / "gone.py")
     (project / "venv").symlink_to(outside / "venv", target_is_directory=True)
@@ -152,6 +153,7 @@ def ways_out(project: Path, outside: Path) -> Path:
         "{project}/../{outside.name}/there.py",
         "there.py",
         "chain.py",
+        "up.py",
         "folder/there.py",
         "/etc/passwd",
         "/dev/null",

@@ -15,7 +15,7 @@ import pytest
 from robotni import __version__
 from robotni.job import rfc3339
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, Wire, problem, raw, serving, stored
-from robotni.tests.processes import Server, eventually, make_venv
+from robotni.tests.processes import STACKS, Server, eventually, make_venv
 
 JOBS = "/api/worker/jobs"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -37,10 +37,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serving(project, script_roots=f"{project}:{other}")
 
 
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=STACKS)
+def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Server]:
     """Runs nothing, so what was stored stays pending."""
-    yield from serving(tmp_path_factory.mktemp("quiet"), autostart=0)
+    yield from serving(tmp_path_factory.mktemp("quiet"), stack=request.param, autostart=0)
 
 
 def post(server: Server, request: Any = HELLO, **headers: str) -> Any:
@@ -725,6 +725,15 @@ def test_a_key_that_is_none_is_refused(quiet: Server, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     problem(quiet.http.post(JOBS, json=HELLO, headers=headers), 422)
     assert stored(quiet) == before
+
+
+def test_a_key_that_is_too_long_is_pointed_at(quiet: Server) -> None:
+    answer = quiet.http.post(JOBS, json=HELLO, headers={"Idempotency-Key": "x" * 256})
+    (error,) = problem(answer, 422, "invalid_request")["errors"]
+    assert error == {
+        "pointer": "/idempotency-key",
+        "detail": "string should have at most 255 characters",
+    }
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, "01:a/b+c=", "'; DROP TABLE job; --", '"quoted"'])

@@ -1,5 +1,6 @@
 """Calls that write wait apart from those that read."""
 
+import asyncio
 import json
 import time
 from contextlib import ExitStack
@@ -10,7 +11,27 @@ import pytest
 from robotni.datadir import release_lock, take_lock
 from robotni.tests.calls import HELLO, Wire, stored
 from robotni.tests.processes import Server
-from robotni.threads import READERS, WRITERS
+from robotni.threads import READERS, WRITERS, Threads
+
+
+def test_of_many_calls_so_many_run_at_once_and_all_are_answered() -> None:
+    inside, most = [], []
+    threads = Threads(2, "test")
+
+    @threads
+    def endpoint(number: int) -> int:
+        inside.append(number)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.remove(number)
+        return number
+
+    async def all_of_them() -> Any:
+        return await asyncio.gather(*map(endpoint, range(20)))
+
+    assert asyncio.run(all_of_them()) == list(range(20))
+    assert max(most) == 2
+
 
 JOBS = "/api/worker/jobs"
 LATER = {**HELLO, "delay": 3600}
