@@ -5,6 +5,7 @@ token, an argument or a path from a request: ids and numbers cannot forge a seco
 """
 
 import logging
+import sys
 from typing import Any, Optional
 
 from robotni.job import Job, JobError
@@ -86,8 +87,13 @@ def worker_died(code: int, pause: float) -> None:
 
 
 def _say(level: int, event: str, note: str = "", traceback: bool = False, **facts: Any) -> None:
+    if not log.isEnabledFor(level):
+        return
     words = [event, *(f"{name}={value}" for name, value in facts.items()), note]
     if note:
         facts["note"] = note
+    text = " ".join(filter(None, words))
     extra = {"event": event, "facts": facts}
-    log.log(level, "%s", " ".join(filter(None, words)), extra=extra, exc_info=traceback)
+    why = sys.exc_info() if traceback else None
+    # As `log.log` does, but for its search for who called: a third of the cost of a line.
+    log.handle(log.makeRecord(log.name, level, "", 0, "%s", (text,), why, extra=extra))

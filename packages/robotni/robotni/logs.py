@@ -10,8 +10,9 @@ import json
 import logging
 import sys
 import threading
+import time
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Optional
 
 TEXT, JSON = "text", "json"
 # Of servers that set up their own logging before ours: uvicorn by hand, huey_consumer.
@@ -23,9 +24,19 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n    ".join(super().format(record).splitlines())
+
+    def formatTime(self, record: logging.LogRecord, datefmt: Optional[str] = None) -> str:
+        """As ever, but what lines of one second have in common is made once."""
+        second, text = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._second = (second, text)
+        return f"{text},{int(record.msecs):03d}"
 
 
 class JsonFormatter(logging.Formatter):
