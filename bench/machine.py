@@ -21,6 +21,7 @@ def describe(folder: Path) -> dict[str, str]:
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
         "fsync": f"{fsync_ms(folder):.2f} ms",
+        "new file": f"{new_file_ms(folder):.3f} ms",
         "load before": load,
     }
 
@@ -44,4 +45,15 @@ def fsync_ms(folder: Path) -> float:
             os.fsync(file.fileno())
             found.append(1000 * (time.monotonic() - began))
     path.unlink()
+    return statistics.median(found)
+
+
+def new_file_ms(folder: Path) -> float:
+    """Median time to make a file. They stay: for minutes after many files were deleted, ext4
+    without a journal is slow at making new ones, as it passes each of them over."""
+    found = []
+    for number in range(200):
+        began = time.monotonic()
+        os.close(os.open(folder / f"new-{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        found.append(1000 * (time.monotonic() - began))
     return statistics.median(found)

@@ -7,6 +7,7 @@ from typing import List
 
 import pytest
 
+from robotni.job import PENDING, RUNNING
 from robotni.request import JobRequest
 from robotni.rundir import RunDir
 from robotni.store import Store
@@ -55,7 +56,7 @@ def test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither(
     assert printed
 
 
-POINTS = [("write", n) for n in range(1, 5)] + [("fsync", 1), ("fsync", 2)]
+POINTS = [("write,pwrite64", n) for n in range(1, 6)] + [("fsync", 1), ("fsync", 2)]
 POINTS += [("fork,vfork,clone,clone3", 1), ("rename", 1), ("waitpid,wait4", 1), ("sendto", 1)]
 
 
@@ -90,3 +91,43 @@ def test_a_shim_killed_at_any_point_starts_nothing_twice_and_forgets_no_end(
         house.runner.run(job.job_id)  # with a shim that nobody kills
         assert house.engine.get(job.job_id).status == "completed"
     eventually(lambda: not processes_of(house.datadir.jobs / job.job_id), 5)
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from robotni.tests.conftest import House
+
+house = House(Path(sys.argv[1]))
+house.store.take_ticket()  # of the first
+house.runner.run(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_a_worker_killed_at_any_sync_of_a_row_of_jobs_runs_each_once(
+    house: House, strace: str, number: int
+) -> None:
+    house.upkeep.sweep()  # as a worker does when it starts
+    (house.project / "worker.py").write_text(WORKER)
+    lines = house.project / "lines"
+    script = f"import os; open({str(lines)!r}, 'a').write(os.environ['ROBOTNI_JOB_ID'] + '\\n')"
+    request = JobRequest(script=house.script(script), venv=".venv")
+    jobs = [house.engine.submit(request).job.job_id for _ in range(3)]
+    command = [*killing(strace, "fdatasync", number), sys.executable, "worker.py"]
+    run = subprocess.run([*command, str(house.project), jobs[0]], cwd=house.project, check=False)
+    assert run.returncode < 0, "it came to its end before"
+    work_on(house)
+    assert [house.engine.get(job_id).status for job_id in jobs] == ["completed"] * 3
+    assert sorted(lines.read_text().split()) == sorted(jobs)
+
+
+def work_on(house: House) -> None:
+    """What the next worker does, in this thread, until nothing is left."""
+    while any(house.store.counts()[state] for state in (PENDING, RUNNING)):
+        house.upkeep.sweep()
+        for orphan in iter(house.upkeep.next_orphan, None):
+            house.upkeep.adopt(orphan)
+        ticket = house.store.take_ticket()
+        if ticket is not None:
+            house.runner.run(str(JobTickets().decode(ticket)))

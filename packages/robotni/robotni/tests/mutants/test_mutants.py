@@ -54,8 +54,9 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "two transactions instead of one": Mutant(
         "store.py",
-        "            self._db.sql(INSERT, cells_of(job))\n",
-        "            self._db.sql(INSERT, cells_of(job))\n        with self._db.write():\n",
+        "        self._db.sql(INSERT, cells_of(job))\n",
+        "        self._db.sql(INSERT, cells_of(job))\n"
+        "        self._db.sql('COMMIT')\n        self._db.sql('BEGIN IMMEDIATE')\n",
         "faults/test_points.py::test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither",
     ),
     "not synced at each commit": Mutant(
@@ -88,6 +89,24 @@ MUTANTS: Dict[str, Mutant] = {
         "        if run is not None:\n            guards",
         "        if False:\n            guards",
         "test_job.py::test_a_verb_of_an_earlier_run_changes_nothing",
+    ),
+    "a part that fails undoes nothing": Mutant(
+        "database.py",
+        "with self._db.atomic() if apart else nullcontext():",
+        "with nullcontext():",
+        "test_database.py::test_what_one_raises_undoes_its_own_part_alone",
+    ),
+    "the next run is nobody's": Mutant(
+        "store.py",
+        "if waiting is None or not mind(waiting.job_id, waiting.run + 1):",
+        "if waiting is None:",
+        "test_relay.py::test_the_oldest_is_claimed_with_the_end",
+    ),
+    "what waits comes before an orphan": Mutant(
+        "runner.py",
+        " and not self.orphans",
+        "",
+        "test_relay.py::test_an_orphan_comes_before_what_waits",
     ),
     "a terminal row may change": Mutant(
         "schema.py",
