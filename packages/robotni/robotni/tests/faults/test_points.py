@@ -104,9 +104,14 @@ house.runner.run(sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("number", range(2, 7))
-def test_a_worker_killed_at_any_sync_of_a_row_of_jobs_runs_each_once(
-    house: House, strace: str, number: int
+# A claim that is not synced yet, one that is, and a run that its shim is told of.
+ROW_POINTS = [("fdatasync", n) for n in (2, 3, 4, 5)] + [("mkdir", n) for n in (3, 5, 7)]
+ROW_POINTS += [("sendmsg", n) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("calls", "number"), ROW_POINTS)
+def test_a_worker_killed_at_any_point_of_a_row_of_jobs_runs_each_once(
+    house: House, strace: str, calls: str, number: int
 ) -> None:
     house.upkeep.sweep()  # as a worker does when it starts
     (house.project / "worker.py").write_text(WORKER)
@@ -114,7 +119,7 @@ def test_a_worker_killed_at_any_sync_of_a_row_of_jobs_runs_each_once(
     script = f"import os; open({str(lines)!r}, 'a').write(os.environ['ROBOTNI_JOB_ID'] + '\\n')"
     request = JobRequest(script=house.script(script), venv=".venv")
     jobs = [house.engine.submit(request).job.job_id for _ in range(3)]
-    command = [*killing(strace, "fdatasync", number), sys.executable, "worker.py"]
+    command = [*killing(strace, calls, number), sys.executable, "worker.py"]
     run = subprocess.run([*command, str(house.project), jobs[0]], cwd=house.project, check=False)
     assert run.returncode < 0, "it came to its end before"
     work_on(house)
