@@ -55,9 +55,9 @@ def _longest_turn(server: Robotni) -> float:
     store = Store(server.data / "robotni.db", JobTickets())
     found = []
     for _ in range(CLEANED):
-        job_ids = store.ended_before(time.time(), CLEAN_BATCH)
+        job_ids = store.cleanup.ended_before(time.time(), CLEAN_BATCH)
         began = time.monotonic()
-        store.delete(job_ids, 0)
+        store.cleanup.delete(job_ids, 0)
         found.append(1000 * (time.monotonic() - began))
     store.close()
     return max(found)

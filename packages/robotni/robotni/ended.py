@@ -9,6 +9,8 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 from robotni.database import Database
 from robotni.job import COMPLETED, FAILED, JobError
 
+HOUR = 3600
+
 
 class Span(NamedTuple):
     """What ended within span `number`; the seconds are of completed and failed runs."""

@@ -237,7 +237,7 @@ class Engine:
             counts[PENDING]
             or counts[RUNNING]
             or (due is not None and due <= now)
-            or not self._store.is_clean(local_date(now))
+            or not self._store.cleanup.is_clean(local_date(now))
         )
 
     def check(self) -> None:

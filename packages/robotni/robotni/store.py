@@ -1,16 +1,19 @@
 """The store: the rows that are the truth, in one SQLite file. SQL is spoken here and in what lies
-below: `listing.py`, `tickettable.py`, `rows.py`, `schema.py`, `database.py`.
+below: `listing.py`, `tickettable.py`, `cleanup.py`, `ended.py`, `rows.py`, `schema.py`,
+`database.py`.
 
 It promises that a job and its ticket are written in one durable transaction, that every change
 of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
 changes (a trigger holds it). Cost of a job: submit, claim (its ticket goes with it) and finish, a
-transaction and an fsync each. It must not know how a run works, nor who calls.
+transaction and an fsync each; the claim goes with the finish before it where jobs wait, and what
+several threads want at once goes together. It must not know how a run works, nor who calls.
 """
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from robotni import ended
+from robotni.cleanup import Cleanup
 from robotni.database import Database
 from robotni.errors import QueueFull
 from robotni.job import (
@@ -29,7 +32,6 @@ from robotni.listing import Filters, find
 from robotni.rows import INSERT, SELECT, cells_of, to_cells, to_job
 from robotni.tickettable import Tickets, TicketTable
 
-HOUR = 3600
 BATCH = 100  # rows changed in one transaction, at most: some milliseconds
 
 
@@ -39,6 +41,7 @@ class Store:
     def __init__(self, path: Path, tickets: Tickets) -> None:
         self._db = Database(path)
         self._tickets = TicketTable(self._db, tickets)
+        self.cleanup = Cleanup(self._db)
 
     def close(self) -> None:
         """Closes the connection of the calling thread; others close theirs when they end."""
@@ -99,7 +102,7 @@ class Store:
         row = self._db.sql(
             "SELECT coalesce(sum(started), 0), coalesce(sum(timed_out), 0) FROM attempt_tally "
             "WHERE hour >= ?",
-            (int(since // HOUR),),
+            (int(since // ended.HOUR),),
         ).fetchone()
         return row[0], row[1]
 
@@ -260,7 +263,7 @@ class Store:
         return counts
 
     def _count_attempt(self, at: float, started: int = 0, timed_out: int = 0) -> None:
-        hour = int(at // HOUR)
+        hour = int(at // ended.HOUR)
         self._db.sql(
             "INSERT INTO attempt_tally (hour, started, timed_out) VALUES (?1, ?2, ?3) ON CONFLICT "
             "(hour) DO UPDATE SET started = started + ?2, timed_out = timed_out + ?3",
@@ -293,37 +296,3 @@ class Store:
     def shrink_log(self) -> None:
         """Empties the write-ahead log where steady readers let it grow."""
         self._db.shrink_log()
-
-    # clean
-
-    def is_clean(self, day: str) -> bool:
-        """Whether the clean-up of local date `day` has been taken on."""
-        row = self._db.sql("SELECT 1 FROM clean_day WHERE day = ?", (day,)).fetchone()
-        return row is not None
-
-    def claim_day(self, day: str) -> bool:
-        """Whether the caller is the one who cleans up for local date `day`."""
-        with self._db.write():
-            cursor = self._db.sql("INSERT OR IGNORE INTO clean_day VALUES (?)", (day,))
-            self._db.sql(
-                "DELETE FROM clean_day WHERE day NOT IN "
-                "(SELECT day FROM clean_day ORDER BY day DESC LIMIT 400)"
-            )
-            return bool(cursor.rowcount == 1)
-
-    def ended_before(self, moment: float, limit: int) -> List[str]:
-        """Ids of terminal jobs that finished before `moment`, oldest first."""
-        rows = self._db.sql(
-            "SELECT job_id FROM job WHERE finished_at < ? ORDER BY finished_at LIMIT ?",
-            (moment, limit),
-        )
-        return [job_id for (job_id,) in rows.fetchall()]
-
-    def delete(self, job_ids: Iterable[str], moment: float) -> None:
-        """Deletes terminal jobs, and the counts of attempts from before `moment`."""
-        with self._db.write():
-            for job_id in job_ids:
-                self._db.sql(
-                    "DELETE FROM job WHERE job_id = ? AND finished_at IS NOT NULL", (job_id,)
-                )
-            self._db.sql("DELETE FROM attempt_tally WHERE hour < ?", (int(moment // HOUR) - 48,))

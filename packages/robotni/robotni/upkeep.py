@@ -121,14 +121,14 @@ class Upkeep:
         now = self._clock()
         day = local_date(now)
         if self._cleaning is None:
-            if self._store.is_clean(day) or not self._store.claim_day(day):
+            if self._store.cleanup.is_clean(day) or not self._store.cleanup.claim_day(day):
                 return
             self._cleaning, self._cleaned = day, 0
         moment = now - self._settings.retention_days * DAY
-        job_ids = self._store.ended_before(moment, CLEAN_BATCH)
+        job_ids = self._store.cleanup.ended_before(moment, CLEAN_BATCH)
         for job_id in job_ids:
             delete_job(self._datadir.jobs, job_id)
-        self._store.delete(job_ids, moment)
+        self._store.cleanup.delete(job_ids, moment)
         self._cleaned += len(job_ids)
         if len(job_ids) < CLEAN_BATCH:
             events.cleaned(self._cleaned, self._cleaning)

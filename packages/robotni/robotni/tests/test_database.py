@@ -83,7 +83,7 @@ def test_what_one_raises_alone_undoes_it(house: House) -> None:
 
     with pytest.raises(ValueError, match="its own"):
         house.store._db.together(fail)
-    assert not house.store.is_clean("never")
+    assert not house.store.cleanup.is_clean("never")
 
 
 def test_on_a_full_disk_nobody_is_told_of_success(crowd: Crowd) -> None:
@@ -121,6 +121,6 @@ def test_a_turn_that_cannot_be_had_leaves_nothing_to_the_next_one(house: House) 
     with pytest.raises(IsADirectoryError):
         db.together(lambda: db.sql("INSERT INTO clean_day VALUES ('never')"))
     turn.rmdir()
-    assert house.store.claim_day("later")
-    assert db.together(lambda: house.store.is_clean("later"))
-    assert not house.store.is_clean("never")
+    assert house.store.cleanup.claim_day("later")
+    assert db.together(lambda: house.store.cleanup.is_clean("later"))
+    assert not house.store.cleanup.is_clean("never")

@@ -113,7 +113,7 @@ def test_the_store_counts_what_ended_and_no_clean_up_lowers_it(house: House) -> 
     end(house, now, verb="cancel")
     ended = [("cancelled", "", 1), ("completed", "", 2), ("failed", "timeout", 1)]
     assert house.store.ended_ever() == ended
-    house.store.delete(house.store.ended_before(now + 1, 10), now)
+    house.store.cleanup.delete(house.store.cleanup.ended_before(now + 1, 10), now)
     assert sum(house.store.counts().values()) == 0
     assert house.store.ended_ever() == ended
 
