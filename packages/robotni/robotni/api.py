@@ -1,7 +1,8 @@
 """The web application: guard, errors, routes and the thread that keeps a worker alive.
 
-Budget: 2.1 ms of CPU for a submit, of the 5.0 ms that a cold job costs beyond its script's own 9.4
-(web 2.1, worker 2.0, shim 0.9; a no-op on two cores, by the scheduler's own count).
+Budget: 0.8 ms of CPU for a submit (with the extra `fast`; else 1.0), of the 2.3 ms that a cold job
+costs beyond its script's own 7.1 (web 0.8, worker 1.0, shim 0.5; a no-op among hundreds on two
+cores, by the scheduler's own count).
 """
 
 import time
