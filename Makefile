@@ -43,7 +43,7 @@ lint: $(VENV)/.for-dev
 	cd $(package) && $(abspath $(VENV))/bin/python -m mypy
 	$(VENV)/bin/python -m pytest -q $(package)/robotni/tests/test_architecture.py
 
-bench: $(VENV)/.for-use $(DEMO_VENV)/.for-use
+bench: $(VENV)/.for-fast $(DEMO_VENV)/.for-use
 	EXAMPLES_VENV=$(abspath $(DEMO_VENV)) $(VENV)/bin/python bench/run.py $(if $(ROWS),--only $(ROWS)) $(ARGS)
 
 check: lint
@@ -79,7 +79,7 @@ $(VENV)/.for-use: $(VENV)/bin/python $(config) $(entries)/pyproject.toml $(entri
 	@$(VENV)/$(pip) -e $(entries)
 	@touch $@
 
-$(VENV)/.for-test $(VENV)/.for-dev $(VENV)/.for-docs: $(VENV)/.for-%: $(VENV)/.for-use
+$(VENV)/.for-test $(VENV)/.for-fast $(VENV)/.for-dev $(VENV)/.for-docs: $(VENV)/.for-%: $(VENV)/.for-use
 	@echo 'installing the $* extra into $(VENV)'
 	@$(VENV)/$(pip) -e '$(package)[$*]'
 	@touch $@
