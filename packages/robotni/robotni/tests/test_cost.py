@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import Any, Callable, List
 
 import pytest
 
+from robotni.listing import Filters
 from robotni.request import JobRequest
 from robotni.tests.conftest import House
 
@@ -66,6 +67,29 @@ def test_a_job_that_follows_another_costs_two_transactions(house: House) -> None
     one, ten = traced(house, 1), traced(house, 10)
     assert ten[0] - one[0] == 9 * 2  # submit; finish, and with it the claim of the next
     assert ten[1] - one[1] <= 9 * 11
+
+
+def steps(house: House, ask: Callable[[], Any]) -> int:
+    """What SQLite does for `ask`, in hundreds of steps of its machine."""
+    taken: List[int] = []
+    connection = house.store._db._db.connection()
+    connection.set_progress_handler(lambda: taken.append(1), 100)
+    ask()
+    connection.set_progress_handler(None, 100)
+    return len(taken)
+
+
+@pytest.mark.parametrize("delay", [None, 60])
+def test_the_first_of_many_that_wait_is_found_without_a_look_at_the_others(
+    house: House, delay: Any
+) -> None:
+    request = JobRequest.model_validate({"script": "hello.py", "venv": ".venv", "delay": delay})
+    for _ in range(300):
+        house.engine.submit(request)
+    store, now = house.store, house.clock.now
+    for ask in (store.oldest_pending, store.next_due, lambda: store.due(now)):
+        assert steps(house, ask) <= 1
+    assert steps(house, lambda: store.list(Filters(), None, 200)) > 10  # it counts
 
 
 def test_a_job_waits_for_the_disk_seven_times_and_never_between_claim_and_start(
