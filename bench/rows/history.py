@@ -19,8 +19,8 @@ from house import House
 from server import Robotni
 from table import Figure, percentile
 
+from robotni.jobtickets import JobTickets
 from robotni.store import Store
-from robotni.tickets import JobTickets
 from robotni.upkeep import CLEAN_BATCH
 
 SMALL = 1000

@@ -11,9 +11,9 @@ from typing import Dict, List, Set
 from robotni import witness
 from robotni.datadir import DataDir
 from robotni.job import COMPLETED, LOST, Job
+from robotni.jobtickets import JobTickets
 from robotni.rundir import RunDir
 from robotni.store import Store
-from robotni.tickets import JobTickets
 
 
 def audit(

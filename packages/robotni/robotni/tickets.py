@@ -1,13 +1,12 @@
-"""Huey's side of the queue: the tickets, the storage that waits on the bell, the tasks.
+"""Huey's side of the queue: the storage that waits on the bell, the tasks, tickets as messages.
 
-A ticket carries a job id and nothing else, as JSON (pickle in a file is a door for code). Losing
-or doubling one does no harm: the job row is the truth. An expired ticket is written anew.
+Losing or doubling a ticket does no harm: the job row is the truth. An expired one is written anew.
 """
 
 import json
 import os
 import select
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Optional
 
 from huey import Huey, crontab
@@ -21,15 +20,14 @@ from robotni import events
 from robotni.consumer import Consumer
 from robotni.database import BUSY_TIMEOUT
 from robotni.datadir import DataDir, hold_bell, ring
+from robotni.jobtickets import EXPIRES, RUN_JOB
 from robotni.runner import Runner
 from robotni.settings import Settings
 from robotni.store import Store
-from robotni.tickettable import QUEUE, Tickets
+from robotni.tickettable import QUEUE
 from robotni.upkeep import Upkeep
 
-RUN_JOB = "robotni.tickets.run_job"
 CLEAN = "robotni.tickets.clean"
-EXPIRES = 3600
 _TIMES = ("eta", "expires_resolved")
 
 
@@ -51,31 +49,6 @@ class JsonSerializer(Serializer):
             if name in fields:
                 fields[name] = datetime.fromisoformat(fields[name])
         return Message(**fields)
-
-
-class JobTickets(Tickets):
-    """Tickets as the consumer's `run_job` task takes them, without needing a consumer."""
-
-    def __init__(self) -> None:
-        self._serializer = JsonSerializer()
-
-    def encode(self, job_id: str) -> bytes:
-        return self._serializer.serialize(
-            Message(
-                id=job_id,
-                name=RUN_JOB,
-                args=[job_id],
-                kwargs={},
-                retries=0,
-                retry_delay=0,
-                expires=EXPIRES,
-                expires_resolved=datetime.now() + timedelta(seconds=EXPIRES),
-            )
-        )
-
-    def decode(self, data: bytes) -> Optional[str]:
-        message = _read(self._serializer, data)
-        return None if message is None or message.name != RUN_JOB else str(message.args[0])
 
 
 def _read(serializer: JsonSerializer, data: bytes) -> Optional[Message]:

@@ -46,10 +46,10 @@ def create_app(project_folder: "Union[str, os.PathLike[str], None]", **settings:
 def _web(settings: Settings) -> "FastAPI":
     from robotni.api import create_api
     from robotni.engine import Engine
+    from robotni.jobtickets import JobTickets
     from robotni.starter import Starter
     from robotni.stats import Stats
     from robotni.store import Store
-    from robotni.tickets import JobTickets
 
     allow_long_integers()
     datadir = DataDir(settings.data_dir).open()
@@ -66,8 +66,8 @@ def _web(settings: Settings) -> "FastAPI":
 def build_engine() -> "Tuple[Settings, DataDir, Engine]":
     """Settings, data directory and engine of this process, for a command without a server."""
     from robotni.engine import Engine
+    from robotni.jobtickets import JobTickets
     from robotni.store import Store
-    from robotni.tickets import JobTickets
 
     settings = current_settings()
     datadir = DataDir(settings.data_dir).open()
@@ -78,9 +78,10 @@ def build_engine() -> "Tuple[Settings, DataDir, Engine]":
 
 def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":
     """The Huey instance, for `huey_consumer` and for `robotni worker`."""
+    from robotni.jobtickets import JobTickets
     from robotni.runner import Runner
     from robotni.store import Store
-    from robotni.tickets import JobTickets, RobotniHuey
+    from robotni.tickets import RobotniHuey
     from robotni.upkeep import Upkeep
 
     settings = settings or current_settings()

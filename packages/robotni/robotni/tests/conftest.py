@@ -8,11 +8,11 @@ import pytest
 
 from robotni.datadir import DataDir
 from robotni.engine import Engine
+from robotni.jobtickets import JobTickets
 from robotni.runner import Runner
 from robotni.settings import Settings
 from robotni.store import Store
 from robotni.tests.processes import Server, end_all, make_venv
-from robotni.tickets import JobTickets
 from robotni.upkeep import Upkeep
 from robotni.wiring import allow_long_integers
 

@@ -23,7 +23,7 @@ ROWS = (
     {"routes_worker", "pages", "metrics", "remote"},
     {"conditional", "openapi", "threads", "impatience"},
     {"problems", "guard", "calls"},
-    {"upkeep", "starter"},
+    {"upkeep", "starter", "jobtickets"},
     {"engine", "runner", "stats"},
     {"orders", "settler"},
     {"intake"},

@@ -25,9 +25,9 @@ from robotni.datadir import (
 )
 from robotni.errors import DataDirError
 from robotni.job import new_job_id
+from robotni.jobtickets import JobTickets
 from robotni.rundir import RunDir
 from robotni.store import Store
-from robotni.tickets import JobTickets
 
 HOLDER = """
 import os, sys

@@ -18,10 +18,10 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from robotni import guard
+from robotni.jobtickets import JobTickets
 from robotni.tests.calls import HELLO, serving
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, Server, eventually, free_port
-from robotni.tickets import JobTickets
 
 TOKEN = "a-token-that-nobody-may-see"
 SECRET = "v4lue-that-nobody-may-see"

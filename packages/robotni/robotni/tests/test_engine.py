@@ -9,13 +9,13 @@ import pytest
 
 from robotni.errors import Conflict, InvalidRequest, NotFound, QueueFull
 from robotni.job import ExitFacts, Job, new_job_id
+from robotni.jobtickets import JobTickets
 from robotni.listing import Filters
 from robotni.request import JobRequest
 from robotni.rows import COLUMNS, cells_of
 from robotni.schema import MIGRATIONS
 from robotni.store import Store
 from robotni.tests.conftest import House
-from robotni.tickets import JobTickets
 
 HELLO: Dict[str, Any] = {"script": "hello.py", "venv": ".venv"}
 

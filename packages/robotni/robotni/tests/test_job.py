@@ -40,8 +40,8 @@ from robotni.job import (
     rfc3339,
     signal_name,
 )
+from robotni.jobtickets import JobTickets
 from robotni.store import Store
-from robotni.tickets import JobTickets
 
 NOW = 1_790_000_000.0
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"

@@ -3,6 +3,8 @@
 import json
 import pickle
 import sqlite3
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from huey import SqliteHuey
 from huey.registry import Message
 
 from robotni.job import new_job_id
+from robotni.jobtickets import EXPIRES, FIELDS, RUN_JOB, JobTickets
 from robotni.request import JobRequest
 from robotni.tests.conftest import House
-from robotni.tickets import EXPIRES, RUN_JOB, JobTickets, JsonSerializer, RobotniHuey
+from robotni.tests.processes import clean_environ
+from robotni.tickets import JsonSerializer, RobotniHuey
 
 JOB_ID = new_job_id(1_790_000_000.0)
 
@@ -46,6 +50,12 @@ def test_a_ticket_is_a_task_that_huey_knows(house: House) -> None:
     assert huey._registry.task_to_string(type(task)) == RUN_JOB
     assert task.expires == EXPIRES
     assert timedelta(0) < task.expires_resolved - datetime.now() <= timedelta(seconds=EXPIRES)
+
+
+def test_a_ticket_is_written_as_huey_would(house: House) -> None:
+    assert frozenset(Message._fields) == FIELDS
+    serializer, ticket = JsonSerializer(), JobTickets().encode(JOB_ID)
+    assert json.loads(serializer.serialize(serializer.deserialize(ticket))) == json.loads(ticket)
 
 
 def test_huey_s_own_way_of_enqueueing_makes_the_same_ticket(house: House) -> None:
@@ -114,3 +124,13 @@ def test_a_pickle_bomb_in_the_table_does_not_go_off(house: House) -> None:
     with pytest.raises(ValueError):
         JsonSerializer().deserialize(pickle.dumps(Bomb()))
     assert not Path("bomb").exists()
+
+
+def test_the_web_process_does_without_huey(project: Path) -> None:
+    code = (
+        "import sys; from robotni.wiring import build_app; build_app(); "
+        "print([name for name in sys.modules if name.split('.')[0] == 'huey'])"
+    )
+    command = [sys.executable, "-c", code]
+    said = subprocess.check_output(command, cwd=project, env=clean_environ())
+    assert said == b"[]\n"

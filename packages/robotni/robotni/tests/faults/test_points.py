@@ -8,12 +8,12 @@ from typing import List
 import pytest
 
 from robotni.job import PENDING, RUNNING
+from robotni.jobtickets import JobTickets
 from robotni.request import JobRequest
 from robotni.rundir import RunDir
 from robotni.store import Store
 from robotni.tests.conftest import House
 from robotni.tests.processes import eventually, processes_of
-from robotni.tickets import JobTickets
 
 SYNCS = "fsync,fdatasync"
 SUBMITTER = """

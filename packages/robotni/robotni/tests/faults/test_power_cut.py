@@ -13,12 +13,12 @@ import psutil
 
 from robotni import census, witness
 from robotni.audit import audit
+from robotni.jobtickets import JobTickets
 from robotni.store import Store
 from robotni.storm import Storm
 from robotni.tests.faults.mounts import Disk, mounted
 from robotni.tests.faults.rounds import rounds
 from robotni.tests.processes import eventually
-from robotni.tickets import JobTickets
 
 SUBMITTER = """
 import sys
