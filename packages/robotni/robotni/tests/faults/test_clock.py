@@ -43,14 +43,14 @@ def test_the_clean_up_runs_once_a_local_date_through_a_night_that_changes_the_ti
     start = datetime(*NIGHTS[night], 12).timestamp()
     days = set()
     claimed = []
-    claim_day = house.store.claim_day
+    claim_day = house.store.cleanup.claim_day
 
     def counting(day: str) -> bool:
         won = claim_day(day)
         claimed.extend([day] if won else [])
         return won
 
-    house.store.claim_day = counting  # type: ignore[method-assign]
+    house.store.cleanup.claim_day = counting  # type: ignore[method-assign]
     for quarter in range(4 * 48):
         house.clock.now = start + quarter * HOUR / 4
         days.add(datetime.fromtimestamp(house.clock.now).date().isoformat())
