@@ -17,6 +17,7 @@ def write_padded(fd, facts):
     full disk, and one write is there as a whole or not at all, whenever this process is killed."""
     text = json.dumps(facts).encode().ljust(EXIT_ROOM)
     written = os.pwrite(fd, text, 0)
+    os.ftruncate(fd, len(text))  # a script may have written there, too
     if written < len(text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -241,16 +241,29 @@ class Run:
                     os.fsync(self.log)
                     self.sync_folders()
                 write_padded(self.evidence, facts)
-                os.rename(self.path("started"), self.path("exit.json"))
+                self.publish(facts)
                 return
             except OSError as error:
                 if error.errno not in FULL:
                     raise
                 time.sleep(1)
 
+    def publish(self, facts):
+        """Gives the evidence of the end its name, also where the script has removed the file."""
+        try:
+            os.rename(self.path("started"), self.path("exit.json"))
+        except FileNotFoundError:
+            os.makedirs(self.folder, 0o700, exist_ok=True)
+            os.close(self.evidence)
+            self.evidence = create(self.path("exit.json"))
+            write_padded(self.evidence, facts)
+
     def sync_folders(self):
-        for folder in (self.folder, os.path.dirname(self.folder), self.order["jobs"]):
-            sync(folder)
+        try:
+            for folder in (self.folder, os.path.dirname(self.folder), self.order["jobs"]):
+                sync(folder)
+        except FileNotFoundError:  # removed by the script
+            pass
 
     def sync_end(self):
         """Perhaps nobody has stored the end: it must survive a power cut by itself."""

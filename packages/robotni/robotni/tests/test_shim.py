@@ -111,6 +111,23 @@ def test_the_start_is_on_record_before_the_script_begins(launcher: Launcher) -> 
     assert f"'shim': {launcher.slot.pid}, 'mark': " in launcher.output()
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "os.unlink(folder + '/started')",
+        "shutil.rmtree(folder)",
+        "open(folder + '/started', 'w').write('x' * 10_000)",
+        "open(folder + '/exit.json', 'w').write('{}')",
+    ],
+)
+def test_a_script_that_spoils_its_evidence_has_ended_all_the_same(
+    launcher: Launcher, spoil: str
+) -> None:
+    script = "import os, shutil; print('it speaks', flush=True); folder = os.environ['FOLDER']; "
+    facts = launcher.run(f"{script}{spoil}; os._exit(3)")
+    assert facts["exitCode"] == 3
+
+
 def test_a_shim_runs_one_script_after_another(launcher: Launcher) -> None:
     for number in range(5):
         launcher.run(f"print({number})")
