@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
 
@@ -22,6 +23,11 @@ from robotni.datadir import is_locked, ring, take_folder
 from robotni.request import MAX_DEPTH, nests_deeper
 
 MAX_RESULT = 1 << 20
+LOOKED_AT = 1.0  # seconds
+ENDED = frozenset(
+    ("finishedAt", "exitCode", "signal", "stoppedBy", "spawnError", "outOfMemory", "outputBytes",
+     "outputTruncated")
+)  # fmt: skip
 MAX_PROGRESS_TAIL = 4096
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -65,8 +71,14 @@ class RunDir:
         return self
 
     def take(self) -> Optional[int]:
-        """The lock of a run that begins, or None while another holds it."""
-        return take_folder(self.folder)
+        """The lock of a run that begins, or None while another holds it. Whoever looks whether it
+        is held holds it for a moment."""
+        give_up = time.monotonic() + LOOKED_AT
+        while True:
+            fd = take_folder(self.folder)
+            if fd is not None or time.monotonic() > give_up:
+                return fd
+            time.sleep(0.001)
 
     def is_held(self) -> bool:
         """Whether the run lives. Those that began before an upgrade hold a file `lock`."""
@@ -77,10 +89,10 @@ class RunDir:
 
     def exit(self) -> Optional[Dict[str, Any]]:
         """How the run ended; None while that is not known."""
-        facts = _read_json(f"{self.folder}/exit.json")
-        if facts is None:  # killed between the two last steps
-            facts = self.started()
-        return facts if facts is not None and "exitCode" in facts else None
+        for facts in (_read_json(f"{self.folder}/exit.json"), self.started()):
+            if facts is not None and facts.keys() >= ENDED:
+                return facts
+        return None  # `started` tells of the end when the shim was killed between its last steps
 
     def request_cancel(self) -> None:
         """Leaves word that the run shall stop. Also when the run has not begun to look yet."""
@@ -222,9 +234,12 @@ def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
 
 def _read_json(path: str) -> Optional[Dict[str, Any]]:
     """Evidence; half-written counts as absent, since the writer syncs before it goes on."""
-    try:
-        with open(path, "rb") as file:
-            value = json.loads(file.read())
-    except (FileNotFoundError, ValueError):
+    file = _open_regular(path)
+    if file is None:
         return None
+    with file:
+        try:
+            value = json.loads(file.read(MAX_RESULT))
+        except ValueError:
+            return None
     return value if isinstance(value, dict) else None

@@ -25,7 +25,7 @@ from robotni.preflight import Place, Preflight
 from robotni.rundir import RunDir
 from robotni.settings import Settings
 from robotni.settler import PAUSE, Settler
-from robotni.slots import LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
+from robotni.slots import ENDED, LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
 from robotni.store import Store
 
 ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
@@ -71,6 +71,12 @@ class Runner:
         was settled; until there is nothing, or this worker leaves."""
         if self.leave.is_set():
             return  # row and ticket stay as they are, for the next worker
+        try:
+            self._run_on(job_id)
+        except StorageFull:  # nothing is claimed, and the ticket is handed out again
+            self.leave.wait(PAUSE)
+
+    def _run_on(self, job_id: str) -> None:
         with self.minding.thread() as minder, self.slots.room():
             job = self._first(job_id, minder)
             while job is not None:
@@ -105,11 +111,7 @@ class Runner:
     def claim(self, job_id: str, run: Optional[int] = None) -> Optional[Job]:
         """The job, now running; None when it is not pending any more, or waited too long, or when
         its next run is not number `run`."""
-        try:
-            job = self._store.claim(job_id, self._clock(), run)
-        except StorageFull:
-            self.leave.wait(PAUSE)  # its ticket is handed out again
-            return None
+        job = self._store.claim(job_id, self._clock(), run)
         if job is not None:
             events.started(job)
         return job
@@ -128,7 +130,7 @@ class Runner:
             self._postpone(job, "the shim could not write its evidence")
         elif ended != LEFT:
             goes_on = not self.leave.is_set() and not self.orphans  # these hold places of ours
-            return self.settle_orphan(job, minder if goes_on else None)
+            return self.settle_orphan(job, minder if goes_on else None, ended == ENDED)
         return None
 
     def launch(self, job: Job, taken: ExitStack) -> Optional[Slot]:
@@ -141,12 +143,13 @@ class Runner:
             return None
         order = self._orders.order(job, rundir)
         slot = taken.enter_context(self._warm_slot(job, rundir, order)) if job.warm else None
-        if job.warm and self.leave.is_set():
+        if self.leave.is_set():
             self.settler.release(job, "this worker leaves")
             return None
         slot = slot or taken.enter_context(self.slots.take())
         if not slot.launch(rundir, order):
-            self._postpone(job, "the shim died before")
+            self.leave.wait(PAUSE)
+            self.adopt(job)  # what it was told before it died, its evidence says
             return None
         return slot
 
@@ -179,16 +182,20 @@ class Runner:
         """Whether the shim of this run lives."""
         return RunDir(self._datadir.jobs, job.job_id, job.run).is_held()
 
-    def settle_orphan(self, job: Job, minder: Optional[Minder] = None) -> Optional[Job]:
-        """Settles a run whose shim is done or dead, by the evidence it left. With a `minder` it
-        may claim another job with that, which it returns."""
+    def settle_orphan(
+        self, job: Job, minder: Optional[Minder] = None, has_begun: bool = False
+    ) -> Optional[Job]:
+        """Settles a run whose shim is done or dead, by the evidence it left, or when it `has_begun`
+        for sure. With a `minder` it may claim another job with that, which it returns."""
         rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
         ended = rundir.exit()
         if ended is not None:
             return self.settler.finish(job, ended, minder)
         started = rundir.started()
-        if started is None and not self._datadir.has_rebooted():
-            self.settler.release(self._store.get(job.job_id) or job, "no trace of a start")
+        if started is None and not has_begun and not self._datadir.has_rebooted():
+            current = self._store.get(job.job_id)
+            if current is not None and current.run == job.run:
+                self.settler.release(current, "no trace of a start")
             return None
         if started is not None and not kill_marked(started.get("mark")):
             events.survivors(job)

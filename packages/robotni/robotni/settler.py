@@ -106,17 +106,23 @@ class Settler:
             verdict = outcome(current, facts, now)
             values = _columns(current, facts, verdict, now, dict(columns))
             timed_out = verdict.error is not None and verdict.error.code == TIMEOUT
-            won, following = self._write(verdict.verb, current, timed_out, values, now, minder)
+            won, following = self._write(verdict.verb, current, timed_out, values, minder)
             if won:
                 events.settled(current, verdict.verb, verdict.error)
-                if TRANSITIONS[verdict.verb][1] == PENDING:
-                    ring(self._datadir.bell)
                 if following is not None:
                     events.started(following)
+                if TRANSITIONS[verdict.verb][1] == PENDING:
+                    self._ring()
                 return following
             current = self._store.get(job.job_id)  # cancelled meanwhile, or settled
         events.late(job)
         return None
+
+    def _ring(self) -> None:
+        try:
+            ring(self._datadir.bell)
+        except OSError:  # no descriptors left: the upkeep rings
+            pass
 
     def _write(
         self,
@@ -124,14 +130,15 @@ class Settler:
         job: Job,
         timed_out: bool,
         values: Dict[str, Any],
-        now: float,
         minder: Optional[Minder],
     ) -> Tuple[bool, Optional[Job]]:
         """Whether the run was settled by this, and what was claimed with it."""
         if minder is None:
             return self._store.settle(verb, job, timed_out, **values), None
         try:
-            return self._store.settle_and_claim(verb, job, timed_out, now, minder.mind, **values)
+            return self._store.settle_and_claim(
+                verb, job, timed_out, self._clock, minder.mind, **values
+            )
         except StorageFull:
             minder.unmind_all_but((job.job_id, job.run))
             raise

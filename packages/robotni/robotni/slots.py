@@ -100,7 +100,8 @@ class Slot:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
         try:
             sent = self._socket.sendmsg([message], [rights])
-            self._socket.sendall(message[sent:])
+            if sent < len(message):  # once it has all, its death is no failure to tell it
+                self._socket.sendall(message[sent:])
         except OSError:  # it died between two runs
             return False
         finally:

@@ -172,6 +172,9 @@ class Store:
         if is_expired(job, now):
             self._move("expire", job.job_id, job.run, {"error": expiry(job), "finished_at": now})
             return None
+        if job.cancel_requested_at is not None:  # of a run that was released, as it never started
+            self._move("cancel", job.job_id, job.run, {"finished_at": now})
+            return None
         changes = {
             "run": job.run + 1,
             "attempt": job.attempt + 1,
@@ -202,7 +205,7 @@ class Store:
         verb: str,
         job: Job,
         timed_out: bool,
-        now: float,
+        clock: Callable[[], float],
         mind: Callable[[str, int], bool],
         **columns: Any,
     ) -> Tuple[bool, Optional[Job]]:
@@ -216,7 +219,7 @@ class Store:
             waiting = None if oldest is None else self.get(oldest)
             if waiting is None or not mind(waiting.job_id, waiting.run + 1):
                 return True, None
-            return True, self._claim(waiting, now)
+            return True, self._claim(waiting, clock())  # it may have come while this one waited
 
         return self._tickets.spend_oldest(settle_and_claim)
 

@@ -22,6 +22,21 @@ def write_padded(fd, facts):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def is_at(fd, path):
+    """Whether `path` is the open file."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def remove(path):
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def sync(path):
     """Makes a file's contents, or a folder's names, durable."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

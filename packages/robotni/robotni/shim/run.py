@@ -5,7 +5,7 @@ import select
 import signal
 import time
 
-from .evidence import FULL, create, exit_of, oom_kills, sync, write_padded
+from .evidence import FULL, create, exit_of, is_at, oom_kills, remove, sync, write_padded
 from .tree import descendants, mark
 
 DRAIN = 1 << 16
@@ -73,10 +73,7 @@ class Run:
         write_padded(self.evidence, evidence)
 
     def forget(self):
-        try:
-            os.unlink(self.path("started"))
-        except FileNotFoundError:
-            pass
+        remove(self.path("started"))
 
     def is_cancelled(self):
         return os.path.exists(self.path("cancel"))
@@ -245,18 +242,19 @@ class Run:
                 return
             except OSError as error:
                 if error.errno not in FULL:
-                    raise
+                    return  # the script's doing; the worker is told that it has begun
                 time.sleep(1)
 
     def publish(self, facts):
-        """Gives the evidence of the end its name, also where the script has removed the file."""
-        try:
-            os.rename(self.path("started"), self.path("exit.json"))
-        except FileNotFoundError:
+        """Gives the evidence of the end its name, also where the script has put something else in
+        its place, or nothing."""
+        if not is_at(self.evidence, self.path("started")):
             os.makedirs(self.folder, 0o700, exist_ok=True)
+            remove(self.path("started"))
             os.close(self.evidence)
-            self.evidence = create(self.path("exit.json"))
+            self.evidence = create(self.path("started"))
             write_padded(self.evidence, facts)
+        os.rename(self.path("started"), self.path("exit.json"))
 
     def sync_folders(self):
         try:

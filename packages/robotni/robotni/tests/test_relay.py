@@ -1,5 +1,6 @@
 """A thread that ends a run claims what waits next in the same transaction, or leaves it alone."""
 
+import itertools
 import threading
 from typing import Any, List, Tuple
 
@@ -106,6 +107,16 @@ def test_on_a_full_disk_neither_end_nor_claim_is_there_and_nobody_minds(house: H
     sql(f"PRAGMA max_page_count = {pages + 10_000}")
     sql("DROP TRIGGER fill")
     assert house.store.take_ticket() is not None  # it is handed out again
+
+
+def test_the_next_run_begins_when_it_is_claimed(house: House) -> None:
+    first, _ = running(house), submit(house)
+    times = itertools.count(house.clock.now + 1)
+    house.runner.settler._clock = lambda: next(times)
+    with house.runner.minding.thread() as minder:
+        following = ended(house, first, minder)
+    assert following is not None
+    assert following.started_at == house.clock.now + 2  # after the wait for the file
 
 
 def chain(house: House) -> Tuple[Job, Job]:

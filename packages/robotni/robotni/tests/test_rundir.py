@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from robotni.datadir import hold_bell, make_fifo, take_lock
 from robotni.job import Job, new_job_id
 from robotni.request import MAX_DEPTH
-from robotni.rundir import MAX_RESULT, RunDir, delete_job, is_job_id
+from robotni.rundir import ENDED, MAX_RESULT, RunDir, delete_job, is_job_id
 
 JOB_ID = new_job_id(1_790_000_000.0)
+END = dict.fromkeys(ENDED)
 NOT_IDS = [
     "",
     "..",
@@ -409,7 +411,7 @@ def test_a_note_follows_no_link_waits_for_nobody_and_never_stops_a_run_from_sett
         (b"\xff", None),
         (b"[]", None),
         (b" " * 2048, None),
-        (b'{"exitCode": 0}' + b" " * 2000, {"exitCode": 0}),
+        (json.dumps(END).encode() + b" " * 2000, END),
     ],
 )
 def test_half_written_evidence_counts_as_absent(
@@ -423,11 +425,11 @@ def test_half_written_evidence_counts_as_absent(
 
 
 def test_an_end_counts_from_the_moment_it_is_written(rundir: RunDir) -> None:
-    started, ended = rundir.path / "started", {"exitCode": 0, "signal": None}
+    started = rundir.path / "started"
     started.write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
     assert rundir.exit() is None
-    started.write_text(json.dumps(ended))  # and then the shim is killed, before it renames it
-    assert rundir.exit() == ended
+    started.write_text(json.dumps(END))  # and then the shim is killed, before it renames it
+    assert rundir.exit() == END
 
 
 def test_a_run_is_held_by_its_folder_or_by_the_file_of_earlier_versions(rundir: RunDir) -> None:
@@ -443,6 +445,34 @@ def test_a_run_is_held_by_its_folder_or_by_the_file_of_earlier_versions(rundir: 
     assert rundir.is_held()
     os.close(fd)
     assert not rundir.is_held()
+
+
+@pytest.mark.parametrize("name", ["started", "exit.json"])
+def test_evidence_that_is_no_file_holds_nobody_up(rundir: RunDir, name: str) -> None:
+    make_fifo(rundir.path / name)
+    assert rundir.started() is None
+    assert rundir.exit() is None
+
+
+def test_a_look_at_the_lock_keeps_no_run_from_it(rundir: RunDir) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            rundir.is_held()
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(200):
+            fd = rundir.take()
+            assert fd is not None
+            os.close(fd)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_cancel_is_left_also_before_the_run_begins_to_look(tmp_path: Path) -> None:

@@ -215,6 +215,64 @@ def test_a_sweep_leaves_runs_of_this_worker_alone(house: House) -> None:
     assert house.engine.get(job.job_id).attempt == 1
 
 
+@pytest.mark.parametrize("spoil", ["os.unlink(path)", "os.unlink(path); os.mkdir(path)"])
+def test_a_run_whose_script_removed_its_evidence_is_not_run_again(house: House, spoil: str) -> None:
+    house.upkeep.sweep()
+    lines = house.project / "lines"
+    script = f"""
+import os
+open({str(lines)!r}, "a").write("S")
+path = os.path.dirname(os.environ["ROBOTNI_RESULT"]) + "/started"
+{spoil}
+"""
+    job = run(house, script)
+    assert (job.is_terminal, lines.read_text()) == (True, "S")
+
+
+def test_a_sweep_that_read_an_earlier_run_leaves_the_next_one_alone(house: House) -> None:
+    house.upkeep.sweep()
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.runner.claim(job.job_id)
+    (stale,) = house.store.running()
+    house.runner.settler.release(stale, "a full disk")
+    assert house.runner.claim(job.job_id) is not None
+    house.upkeep._sweep_job(stale)
+    assert house.engine.get(job.job_id).status == "running"
+
+
+def test_a_cancel_of_a_run_that_never_started_is_not_forgotten(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    claimed = house.runner.claim(job.job_id)
+    assert claimed is not None
+    assert house.engine.cancel(job.job_id).status == "running"
+    house.runner.settler.release(claimed, "no more processes")
+    assert house.runner.claim(job.job_id) is None
+    cancelled = house.engine.get(job.job_id)
+    assert (cancelled.status, cancelled.attempt, cancelled.error) == ("cancelled", 0, None)
+    assert cancelled.finished_at is not None
+
+
+def test_a_claim_that_finds_no_room_leaves_its_ticket_to_others(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.store.take_ticket()
+    sql = house.store._db.sql
+    (pages,) = sql("PRAGMA page_count").fetchone()
+    fill = "INSERT INTO clean_day VALUES (hex(randomblob(1000000)))"
+    sql(f"CREATE TRIGGER fill AFTER UPDATE ON job BEGIN {fill}; END")
+
+    def run_without_room() -> None:
+        house.store._db.sql(f"PRAGMA max_page_count = {pages}")
+        house.runner.run(job.job_id)
+
+    thread = threading.Thread(target=run_without_room)
+    thread.start()
+    eventually(lambda: house.store.take_ticket() is not None)
+    sql("DROP TRIGGER fill")
+    house.runner.run(job.job_id)
+    thread.join()
+    assert house.engine.get(job.job_id).status == "completed"
+
+
 def test_a_claimed_run_without_a_trace_goes_back_to_pending(house: House) -> None:
     house.upkeep.sweep()  # as a worker does when it starts
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job

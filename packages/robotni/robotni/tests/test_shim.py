@@ -118,6 +118,8 @@ def test_the_start_is_on_record_before_the_script_begins(launcher: Launcher) -> 
         "shutil.rmtree(folder)",
         "open(folder + '/started', 'w').write('x' * 10_000)",
         "open(folder + '/exit.json', 'w').write('{}')",
+        "open(folder + '/x', 'w').write('x'); os.replace(folder + '/x', folder + '/started')",
+        "os.unlink(folder + '/started'); os.mkfifo(folder + '/started')",
     ],
 )
 def test_a_script_that_spoils_its_evidence_has_ended_all_the_same(

@@ -136,3 +136,26 @@ def work_on(house: House) -> None:
         ticket = house.store.take_ticket()
         if ticket is not None:
             house.runner.run(str(JobTickets().decode(ticket)))
+
+
+def test_a_shim_that_died_once_it_had_its_order_is_not_taken_for_one_that_never_had(
+    house: House, strace: str
+) -> None:
+    house.upkeep.sweep()
+    (house.project / "worker.py").write_text(WORKER)
+    lines = house.project / "lines"
+    script = f"""
+import os, signal, time
+open({str(lines)!r}, "a").write("S")
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(60)
+"""
+    request = JobRequest(script=house.script(script), venv=".venv")
+    job_id = house.engine.submit(request).job.job_id
+    slow = ["-e", "trace=sendto", "-e", "inject=sendto:delay_enter=1500000"]  # microseconds
+    command = [strace, "-f", "-qq", "-o", "/dev/null", *slow, sys.executable, "worker.py"]
+    subprocess.run([*command, str(house.project), job_id], cwd=house.project, check=True)
+    job = house.engine.get(job_id)
+    assert (job.status, job.error and job.error.code) == ("failed", "lost")
+    assert lines.read_text() == "S"
+    assert not processes_of(house.datadir.jobs / job_id)

@@ -18,6 +18,7 @@ import pytest
 from robotni import census, witness
 from robotni.audit import audit
 from robotni.request import JobRequest
+from robotni.rundir import ENDED
 from robotni.tests.ahead import ahead
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, clean_environ, eventually
@@ -151,7 +152,7 @@ def test_the_audit_finds_a_job_called_lost_that_had_ended(house: House) -> None:
     (folder / "started").write_text('{"mark": null}')
     house.upkeep.sweep()
     assert counts(house) == {}
-    (folder / "exit.json").write_text('{"exitCode": 0}')
+    (folder / "exit.json").write_text(json.dumps(dict.fromkeys(ENDED)))
     assert counts(house) == {"called lost though it had ended": 1}
 
 
