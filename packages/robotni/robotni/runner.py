@@ -149,7 +149,7 @@ class Runner:
         slot = slot or taken.enter_context(self.slots.take())
         if not slot.launch(rundir, order):
             self.leave.wait(PAUSE)
-            self.adopt(job)  # what it was told before it died, its evidence says
+            self._await_end(job)  # its evidence says what it was told before it died
             return None
         return slot
 
@@ -172,6 +172,9 @@ class Runner:
     def adopt(self, job: Job) -> None:
         """Waits for a run that an earlier worker began, then settles it."""
         events.adopted(job)
+        self._await_end(job)
+
+    def _await_end(self, job: Job) -> None:
         rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
         while rundir.is_held():
             if self.leave.wait(ADOPT_POLL):
