@@ -5,18 +5,21 @@ says the same, also after a restart. Only times of answers are this process's. N
 a user may choose.
 """
 
+from itertools import accumulate
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from robotni.answers import SECONDS, Answers
 from robotni.job import PENDING
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_METHODS = frozenset(("GET", "HEAD", "POST", "DELETE", "OPTIONS"))
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
 class Metrics:
@@ -27,26 +30,32 @@ class Metrics:
         status: Callable[[], Dict[str, Any]],
         ended: Callable[[], List[Tuple[str, str, int]]],
         is_worker_running: Callable[[], bool],
+        answers: Answers,
     ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Figures(status, ended, is_worker_running))
         ProcessCollector(registry=self._registry)
-        self._answers = Histogram(
-            "robotni_http_request_duration_seconds",
-            "Time from a request to the end of its answer, in this process.",
-            ("method", "status"),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-
-    def observe(self, method: str, status: int, seconds: float) -> None:
-        """An answer; of the status only its class is told, such as 2xx."""
-        method = method if method in _METHODS else "other"
-        self._answers.labels(method, f"{status // 100}xx").observe(seconds)
+        self._registry.register(_Times(answers))
 
     def render(self) -> bytes:
         text: bytes = generate_latest(self._registry)
         return text
+
+
+class _Times(Collector):
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def collect(self) -> Iterator[Metric]:
+        times = HistogramMetricFamily(
+            "robotni_http_request_duration_seconds",
+            "Time from a request to the end of its answer, in this process.",
+            labels=["method", "status"],
+        )
+        bounds = [*map(floatToGoString, SECONDS), "+Inf"]
+        for labels, counts, seconds in self._answers:
+            times.add_metric(labels, list(zip(bounds, accumulate(counts))), seconds)
+        yield times
 
 
 class _Figures(Collector):

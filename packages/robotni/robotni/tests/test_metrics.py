@@ -1,11 +1,15 @@
 """`/metrics`, read as Prometheus reads it."""
 
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from robotni.answers import SECONDS, Answers
+from robotni.metrics import Metrics
 from robotni.tests.calls import problem, serving
+from robotni.tests.conftest import House
 from robotni.tests.processes import Server
 
 TOKEN = "correct-horse"
@@ -79,6 +83,25 @@ def test_the_answers_of_this_process_are_timed_by_method_and_class(server: Serve
     assert rise(method="GET", status="2xx") == 1  # the first scrape itself
     assert rise(method="GET", status="4xx") == 1
     assert rise(method="other", status="4xx") == 1
+
+
+def test_times_are_told_as_prometheus_own_histogram_tells_them(house: House) -> None:
+    registry, answers = CollectorRegistry(), Answers()
+    name = "robotni_http_request_duration_seconds"
+    theirs = Histogram(name, "", ("method", "status"), buckets=SECONDS, registry=registry)
+    for method, status, took in (("GET", 200, 0.0), ("GET", 204, 0.01), ("POST", 503, 0.0101),
+                                 ("GET", 200, 99.0), ("DELETE", 404, 10.0)):  # fmt: skip
+        answers.observe(method, status, took)
+        theirs.labels(method, f"{status // 100}xx").observe(took)
+    ours = Metrics(house.engine.status, house.engine.ended_ever, lambda: False, answers).render()
+    assert times_in(ours) == times_in(generate_latest(registry))
+
+
+def times_in(text: bytes) -> List[str]:
+    lines = text.decode().splitlines()
+    return sorted(
+        line for line in lines if line.startswith("robotni_http_request") and "_created" not in line
+    )
 
 
 def test_no_label_holds_what_a_user_chooses(server: Server) -> None:
