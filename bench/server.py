@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from peer_apps.drive import stamp
 from processes import end, tree
 from project import Project, numpy_venv
 from wire import Wire
+
+from robotni.serving import is_fast
 
 CLIENTS = 4  # connections that submit at once, as a web app's pool
 
@@ -40,7 +41,7 @@ class Robotni:
         self.wire = self._connect()
         document = self.wire.json("GET", "/openapi.json")
         self.version = document["info"]["version"]
-        if all(map(find_spec, ("uvloop", "httptools"))):
+        if is_fast():
             self.version += " with its extra fast"
         self.calls = set(document["paths"])
         self.has_warm = "warm" in document["components"]["schemas"]["JobRequest"]["properties"]

@@ -8,7 +8,7 @@ cores, by the scheduler's own count).
 import time
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Callable, Deque, Dict, Optional, Sequence
+from typing import Any, AsyncIterator, Deque, Dict, Optional, Sequence
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -32,7 +32,6 @@ from robotni.starter import Starter
 from robotni.stats import Stats
 from robotni.threads import READERS, WRITERS, Threads, limit_others
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of metrics
 _SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 
 
@@ -115,12 +114,6 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     durations: Deque[float] = deque(maxlen=1000)
     answers = Answers()
 
-    def metrics() -> bytes:
-        from robotni.metrics import Metrics  # 1.3 MB that most servers never need
-
-        figures = (engine.status, engine.ended_ever, starter.is_worker_running)
-        return Metrics(*figures, answers).render()
-
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         limit_others()
@@ -152,7 +145,7 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     app.include_router(routes_queue.create_router(engine, reads, writes))
     app.include_router(pages.create_router())
     _add_health(app, engine, reads)
-    _add_metrics(app, metrics, reads)
+    _add_metrics(app, engine, starter, answers, reads)
     app.add_middleware(Slashes)
     if settings.allowed_origins:
         _allow_origins(app, settings.allowed_origins)
@@ -206,7 +199,9 @@ def _add_health(app: FastAPI, engine: Engine, reads: Threads) -> None:
         return {"status": "ok"}
 
 
-def _add_metrics(app: FastAPI, metrics: Callable[[], bytes], reads: Threads) -> None:
+def _add_metrics(
+    app: FastAPI, engine: Engine, starter: Starter, answers: Answers, reads: Threads
+) -> None:
     @app.get(
         "/metrics",
         tags=["health"],
@@ -220,7 +215,11 @@ def _add_metrics(app: FastAPI, metrics: Callable[[], bytes], reads: Threads) -> 
     )
     @reads
     def get_metrics() -> Response:
-        return Response(metrics(), headers={"Content-Type": CONTENT_TYPE})
+        from robotni.metrics import CONTENT_TYPE, Metrics  # 1.3 MB that most servers never need
+
+        figures = (engine.status, engine.ended_ever, starter.is_worker_running)
+        text = Metrics(*figures, answers).render()
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 def p95(durations: Deque[float]) -> Optional[float]:

@@ -21,6 +21,8 @@ from prometheus_client.utils import floatToGoString
 from robotni.answers import SECONDS, Answers
 from robotni.job import PENDING
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 
 class Metrics:
     """`status` gives the figures of `/api/worker/status`; `ended` jobs by state and error code."""

@@ -24,7 +24,7 @@ from robotni.request import MAX_DEPTH, nests_deeper
 
 MAX_RESULT = 1 << 20
 LOOKED_AT = 1.0  # seconds
-ENDED = frozenset(
+EXIT_FACTS = frozenset(
     ("finishedAt", "exitCode", "signal", "stoppedBy", "spawnError", "outOfMemory", "outputBytes",
      "outputTruncated")
 )  # fmt: skip
@@ -89,10 +89,11 @@ class RunDir:
 
     def exit(self) -> Optional[Dict[str, Any]]:
         """How the run ended; None while that is not known."""
-        for facts in (_read_json(f"{self.folder}/exit.json"), self.started()):
-            if facts is not None and facts.keys() >= ENDED:
+        for name in ("exit.json", "started"):  # the latter when killed between the last two steps
+            facts = _read_json(f"{self.folder}/{name}")
+            if facts is not None and facts.keys() >= EXIT_FACTS:
                 return facts
-        return None  # `started` tells of the end when the shim was killed between its last steps
+        return None
 
     def request_cancel(self) -> None:
         """Leaves word that the run shall stop. Also when the run has not begun to look yet."""

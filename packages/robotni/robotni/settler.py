@@ -82,7 +82,7 @@ class Settler:
     def _release_once(self, job: Job, why: str) -> None:
         if self._store.release(job, self._clock()):
             events.released(job, why)
-            ring(self._datadir.bell)
+            self._ring()
 
     def _settle(
         self, job: Job, facts: ExitFacts, columns: Dict[str, Any], minder: Optional[Minder]
@@ -104,7 +104,7 @@ class Settler:
         while current is not None and current.run == job.run and current.status == RUNNING:
             now = self._clock()
             verdict = outcome(current, facts, now)
-            values = _columns(current, facts, verdict, now, dict(columns))
+            values = _columns(current, facts, verdict, now, columns)
             timed_out = verdict.error is not None and verdict.error.code == TIMEOUT
             won, following = self._write(verdict.verb, current, timed_out, values, minder)
             if won:
@@ -161,7 +161,7 @@ def _columns(
     job: Job, facts: ExitFacts, verdict: Outcome, now: float, columns: Dict[str, Any]
 ) -> Dict[str, Any]:
     """The row after a run: how it ended when that is final, else clean for the next attempt."""
-    finished_at = columns.pop("finished_at", now)
+    finished_at = columns.get("finished_at", now)
     attempt = Attempt(
         attempt=job.attempt,
         started_at=job.started_at or finished_at,

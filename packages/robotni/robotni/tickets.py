@@ -20,7 +20,7 @@ from robotni import events
 from robotni.consumer import Consumer
 from robotni.database import BUSY_TIMEOUT
 from robotni.datadir import DataDir, hold_bell, ring
-from robotni.jobtickets import EXPIRES, RUN_JOB
+from robotni.jobtickets import EXPIRES, JobTickets
 from robotni.runner import Runner
 from robotni.settings import Settings
 from robotni.store import Store
@@ -51,16 +51,13 @@ class JsonSerializer(Serializer):
         return Message(**fields)
 
 
-def _read(serializer: JsonSerializer, data: bytes) -> Optional[Message]:
-    """The message in a row of Huey's table; None when neither Huey nor robotni wrote it so."""
+def _is_ours(serializer: JsonSerializer, data: bytes) -> bool:
+    """Whether a row of Huey's table is a message that Huey or robotni wrote so."""
     try:
         message = serializer.deserialize(data)
     except (ValueError, TypeError, RecursionError):  # no JSON, no message, or nested without end
-        return None
-    if message.name == CLEAN:
-        return message
-    right = message.name == RUN_JOB and isinstance(message.args, list) and message.args
-    return message if right and isinstance(message.args[0], str) else None
+        return False
+    return message.name == CLEAN or JobTickets().decode(data) is not None
 
 
 class BellStorage(SqliteStorage):
@@ -92,7 +89,7 @@ class BellStorage(SqliteStorage):
         ticket = self._store.take_ticket()
         if ticket is None and not self._leave.is_set():
             self._wait()
-        if ticket is not None and _read(self._serializer, ticket) is None:
+        if ticket is not None and not _is_ours(self._serializer, ticket):
             events.dropped()
             return None
         return ticket

@@ -1,7 +1,7 @@
 """Runs come from the worker, one after another, until it is gone.
 
-Budget: 0.5 ms of CPU for a run, which takes a process, a pipe and two new files; no
-wait for the disk before the script starts.
+Budget: 0.5 ms of CPU for a run, which takes a process, a pipe and two new files; no wait for the
+disk before the script starts.
 """
 
 import _signal as signal

@@ -251,8 +251,9 @@ class Run:
         if not is_at(self.evidence, self.path("started")):
             os.makedirs(self.folder, 0o700, exist_ok=True)
             remove(self.path("started"))
+            anew = create(self.path("started"))
             os.close(self.evidence)
-            self.evidence = create(self.path("started"))
+            self.evidence = anew
             write_padded(self.evidence, facts)
         os.rename(self.path("started"), self.path("exit.json"))
 

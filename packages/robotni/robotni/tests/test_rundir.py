@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from robotni.datadir import hold_bell, make_fifo, take_lock
 from robotni.job import Job, new_job_id
 from robotni.request import MAX_DEPTH
-from robotni.rundir import ENDED, MAX_RESULT, RunDir, delete_job, is_job_id
+from robotni.rundir import EXIT_FACTS, MAX_RESULT, RunDir, delete_job, is_job_id
 
 JOB_ID = new_job_id(1_790_000_000.0)
-END = dict.fromkeys(ENDED)
+END = dict.fromkeys(EXIT_FACTS)
 NOT_IDS = [
     "",
     "..",

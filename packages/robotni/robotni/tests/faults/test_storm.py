@@ -18,7 +18,7 @@ import pytest
 from robotni import census, witness
 from robotni.audit import audit
 from robotni.request import JobRequest
-from robotni.rundir import ENDED
+from robotni.rundir import EXIT_FACTS
 from robotni.tests.ahead import ahead
 from robotni.tests.conftest import House
 from robotni.tests.processes import PROGRAM, clean_environ, eventually
@@ -152,7 +152,7 @@ def test_the_audit_finds_a_job_called_lost_that_had_ended(house: House) -> None:
     (folder / "started").write_text('{"mark": null}')
     house.upkeep.sweep()
     assert counts(house) == {}
-    (folder / "exit.json").write_text(json.dumps(dict.fromkeys(ENDED)))
+    (folder / "exit.json").write_text(json.dumps(dict.fromkeys(EXIT_FACTS)))
     assert counts(house) == {"called lost though it had ended": 1}
 
 
