@@ -264,6 +264,7 @@ def test_everything_is_done_by_keyboard_and_the_focus_is_seen(
     keys.press("Enter")
     site.wait_for(tab.shown_job())
     tab.poll()
+    expect(tab.state).to_contain_text("completed")
     expect(tab.page.get_by_role("heading", level=1)).to_be_focused()
     keys.press("Tab")
     expect(tab.page.get_by_role("button", name="Retry", exact=True)).to_be_focused()
