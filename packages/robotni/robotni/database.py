@@ -8,14 +8,13 @@ What threads of one process want written meanwhile goes into one transaction: th
 disk once, together, not one after the other.
 """
 
+import sqlite3
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Deque, Generic, Iterator, List, Optional, Sequence, TypeVar
-
-from peewee import DatabaseError, OperationalError, SqliteDatabase
 
 from robotni.datadir import release_lock, take_lock
 from robotni.errors import DataDirError, StorageFull
@@ -23,7 +22,7 @@ from robotni.schema import MIGRATIONS, VERSION
 
 BUSY_TIMEOUT = 60
 LOG_LIMIT = 16 << 20  # bytes of the write-ahead log from which on it is emptied
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -2000}
+_PRAGMAS = ("journal_mode = wal", "synchronous = full", "cache_size = -2000")
 
 
 Result = TypeVar("Result")
@@ -57,38 +56,61 @@ class Database:
         self._lock = threading.Lock()
         self._shares: Deque[Share[Any]] = deque()
         self._turn = path.with_name("write.lock")
-        self._db = SqliteDatabase(str(path), pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT)
-        self._connect()
+        self._own = threading.local()
+        self._open()
         self._migrate()
 
-    def sql(self, statement: str, values: Sequence[Any] = ()) -> Any:
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's own."""
+        try:
+            found: sqlite3.Connection = self._own.connection
+        except AttributeError:
+            found = self._own.connection = self._connect()
+        return found
+
+    def sql(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """The cursor of a statement. Text, since to build one costs more than to run it."""
-        return self._db.execute_sql(statement, values)
+        return self.connection.execute(statement, values)
 
     def close(self) -> None:
         """Closes the connection of the calling thread; others close theirs when they end."""
-        if not self._db.is_closed():
-            self._db.close()
+        connection = self._own.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
 
-    def _connect(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(str(self._path), BUSY_TIMEOUT, isolation_level=None)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        return connection
+
+    def _open(self) -> None:
         """Two processes that make the file at once: the switch to WAL knows no busy timeout."""
         give_up = time.monotonic() + BUSY_TIMEOUT
         while True:
             try:
-                self._db.connect(reuse_if_open=True)
+                self._own.connection = self._connect()
                 return
-            except OperationalError as error:
+            except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > give_up:
                     raise DataDirError(
                         f"{self._path} cannot be opened ({error}); make the folder "
                         "writable, or restore the file from a backup"
                     ) from None
                 time.sleep(0.02)
+            except sqlite3.DatabaseError as error:
+                raise self._unusable(error) from None
+
+    def _unusable(self, error: sqlite3.DatabaseError) -> DataDirError:
+        return DataDirError(
+            f"{self._path} cannot be used ({error}); restore it from a backup, or move it away"
+        )
 
     def _migrate(self) -> None:
         try:
             with self.write():
-                version = self._db.execute_sql("PRAGMA user_version").fetchone()[0]
+                version = self.sql("PRAGMA user_version").fetchone()[0]
                 if version > VERSION:
                     raise DataDirError(
                         f"{self._path} was written by a newer robotni (format {version}, this one "
@@ -96,17 +118,15 @@ class Database:
                     )
                 for step in MIGRATIONS[version:]:
                     for statement in step:
-                        self._db.execute_sql(statement)
-                self._db.execute_sql(f"PRAGMA user_version = {VERSION}")
-        except DatabaseError as error:
-            raise DataDirError(
-                f"{self._path} cannot be used ({error}); restore it from a backup, or move it away"
-            ) from None
+                        self.sql(statement)
+                self.sql(f"PRAGMA user_version = {VERSION}")
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from None
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Reads within see one state of the database, and no writer waits for them."""
-        with self._db.atomic("DEFERRED"):
+        with self._transaction("DEFERRED"):
             yield
 
     @contextmanager
@@ -119,12 +139,16 @@ class Database:
         """`work` in a durable transaction, with that of the threads that wait for their turn; its
         result once all is on the disk. What it raises is raised here, and undoes its part alone; on
         a full disk nobody's is stored. It may run in another thread, on that one's connection."""
-        share = Share(work)
-        self._shares.append(share)
+        return self.all_together([work])[0].outcome()
+
+    def all_together(self, works: Sequence[Callable[[], Result]]) -> "List[Share[Result]]":
+        """The same for several pieces of work of one thread, each undone alone if it fails."""
+        shares = [Share(work) for work in works]
+        self._shares.extend(shares)
         with self._lock:
-            if not share.is_over:
+            if not all(share.is_over for share in shares):
                 self._commit_shares()
-        return share.outcome()
+        return shares
 
     def _commit_shares(self) -> None:
         shares: List[Share[Any]] = []
@@ -150,23 +174,31 @@ class Database:
             shares += [self._shares.popleft() for _ in range(len(self._shares))]
 
     def _run(self, share: "Share[Any]", apart: bool) -> None:
+        if apart:
+            self.sql("SAVEPOINT share")
         try:
-            with self._db.atomic() if apart else nullcontext():  # a savepoint
-                share.run()
-        except OperationalError:  # SQLite may have rolled back everybody's
+            share.run()
+        except sqlite3.OperationalError:  # SQLite may have rolled back everybody's
             raise
         except Exception as error:
             share.error = error
             if not apart:
                 raise
+            self.sql("ROLLBACK TO share")
+        if apart:
+            self.sql("RELEASE share")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        connection = self.connection
         try:
-            with self._db.atomic("IMMEDIATE"):
-                yield
-        except OperationalError as error:
-            if _is_full(error):
+            connection.execute(f"BEGIN {kind}")
+            yield
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:  # of what failed at the disk SQLite may have rolled back
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and _is_full(error):
                 raise StorageFull(
                     f"the disk with {self._path} is full; make room and try again"
                 ) from None
@@ -194,11 +226,5 @@ class Database:
                 self.sql(f"PRAGMA busy_timeout = {1000 * BUSY_TIMEOUT}")
 
 
-def _is_full(error: Optional[BaseException]) -> bool:
-    """Whether there was no room. After a COMMIT that failed for it the complaint about the
-    ROLLBACK, which SQLite has done by itself, hides the reason in its context."""
-    while error is not None:
-        if "disk is full" in str(error) or "disk I/O error" in str(error):
-            return True
-        error = error.__context__
-    return False
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    return "disk is full" in str(error) or "disk I/O error" in str(error)

@@ -24,13 +24,13 @@ from robotni.datadir import (
     release_lock,
     take_lock,
 )
-from robotni.engine import DISK_FLOOR
 from robotni.errors import RobotniError, TokenRequired
 from robotni.interpreters import DIFFERENCES
 from robotni.job import PENDING, RUNNING
 from robotni.preflight import fault_of_venv
 from robotni.schema import VERSION
 from robotni.settings import Settings, load_sound
+from robotni.submissions import DISK_FLOOR
 
 RECENT = 7 * 86400  # seconds in which a venv counts as used lately
 AHEAD = 5.0  # seconds a job may lie in the future

@@ -5,13 +5,12 @@ here knows of HTTP or Huey: wiring hands in the store and a bell.
 """
 
 import errno
-import shutil
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from robotni import __version__, events
-from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound, StorageFull
+from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound
 from robotni.intake import Intake
 from robotni.job import (
     CANCELLED,
@@ -30,16 +29,11 @@ from robotni.request import JobRequest
 from robotni.rundir import RunDir, is_job_id
 from robotni.settings import Settings
 from robotni.store import Store
+from robotni.submissions import Outcome, Submissions, Submitted, Wanted, result
 from robotni.workers import Registry, WorkerType
 
 TAIL = 64 * 1024  # bytes of output in a job's JSON
-DISK_FLOOR = 16 << 20  # bytes that stay free, so that running jobs can end in order
 DAY = 86400
-
-
-class Submitted(NamedTuple):
-    job: Job
-    replayed: bool
 
 
 class Engine:
@@ -59,40 +53,26 @@ class Engine:
         self._ring = ring
         self._clock = clock
         self._registry = Registry()
-        self._intake = Intake(settings, self._registry)
+        self._submissions = Submissions(
+            settings, store, jobs, Intake(settings, self._registry), ring, clock
+        )
         self._started_at = clock()
 
     # submit
 
-    def replay(self, key: str, digest: str) -> Optional[Job]:
-        """The job submitted with this idempotency key; InvalidRequest when by another body."""
-        job = self._store.by_key(key)
-        if job is None:
-            return None
-        if job.request_digest != digest:
-            raise InvalidRequest(
-                [],
-                "this Idempotency-Key was used with another body; take a new key for a new job",
-            )
-        return self.view(job)
-
     def submit(self, request: JobRequest, key: Optional[str] = None, digest: str = "") -> Submitted:
         """Checks and stores a job. With a `key` seen before: the first job, `replayed`."""
-        return self._store_job(self._intake.job(request, self._clock(), key, digest or None))
+        return result(self.submit_all([Wanted(lambda: request, key, lambda: digest)])[0])
 
-    def _store_job(self, job: Job) -> Submitted:
-        if shutil.disk_usage(self._jobs).free < DISK_FLOOR:
-            raise StorageFull(
-                f"the disk with {self._jobs.parent} is nearly full; make room and try again"
-            )
-        earlier = self._store.insert(job, self._settings.max_pending)
-        if earlier is not None:
-            self.replay(earlier.idempotency_key or "", job.request_digest or "")
-            return Submitted(self.view(earlier), True)
-        events.submitted(job)
-        if job.status == PENDING:
-            self._ring()
-        return Submitted(job, False)
+    def submit_all(self, wanted: Sequence[Wanted]) -> List[Outcome]:
+        """The same for several at once; what came of each, in their order."""
+        outcomes = self._submissions.submit(wanted)
+        return [
+            Submitted(self.view(one.job), True)
+            if isinstance(one, Submitted) and one.replayed
+            else one
+            for one in outcomes
+        ]
 
     def retry(self, job_id: str) -> Job:
         """A new job from the request of an ended one."""
@@ -101,7 +81,7 @@ class Engine:
             raise Conflict(
                 f"job {job_id} is {old.status}; cancel it first, or wait until it has ended"
             )
-        return self._store_job(self._intake.again(old, self._clock())).job
+        return result(self._submissions.again(old)).job
 
     # get, list
 
@@ -243,8 +223,7 @@ class Engine:
     def check(self) -> None:
         """Raises when store or disk cannot be used."""
         self._store.counts()
-        if shutil.disk_usage(self._jobs).free < DISK_FLOOR:
-            raise StorageFull(f"the disk with {self._jobs.parent} is nearly full; make room")
+        self._submissions.check_room()
 
     def counts(self) -> Dict[str, int]:
         """Number of jobs in each state."""

@@ -44,8 +44,8 @@ LONGEST_DELAY = 365 * 86400  # seconds; where doubling ends
 def rfc3339(seconds: float) -> str:
     """`2026-11-22T12:00:00.000Z`; milliseconds are rounded, never cut."""
     whole, millis = divmod(round(seconds * 1000), 1000)
-    stamp = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{stamp}.{millis:03d}Z"
+    stamp = datetime.fromtimestamp(whole, timezone.utc).isoformat()  # strftime asks for the zone
+    return f"{stamp[:19]}.{millis:03d}Z"
 
 
 def new_job_id(now: float) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from functools import partial
 from typing import Any, Callable, Coroutine, Dict, List, Optional
 
 from fastapi import APIRouter, Path, Query, Request
@@ -19,7 +20,8 @@ from robotni.job import RUNNING, Job, View
 from robotni.listing import Filters
 from robotni.openapi import JOB_ID, body_of, described, header_of
 from robotni.problems import validated
-from robotni.threads import Threads
+from robotni.submissions import Wanted
+from robotni.threads import Threads, Together
 
 POLL_INTERVAL = "5"
 MAX_KEY = 255
@@ -75,6 +77,7 @@ class Straight(APIRoute):
 
 def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
     router = APIRouter(prefix="/api/worker", tags=["worker"], route_class=Straight)
+    submits = Together(writes, engine.submit_all)
 
     @router.post(
         "/jobs",
@@ -88,19 +91,11 @@ def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
         },
         openapi_extra={**body_of("JobRequest"), "parameters": [_KEY_HEADER]},
     )
-    @writes
-    def submit(request: Request) -> Response:
-        idempotency_key = request.headers.get("idempotency-key")
-        value = request.scope.get(JSON, {})
-        if idempotency_key is None:
-            job, replayed = engine.submit(validated(value))
-        else:
-            digest = _digest(idempotency_key, request.scope.get(JSON))
-            earlier = engine.replay(idempotency_key, digest)
-            if earlier is not None:
-                job, replayed = earlier, True
-            else:
-                job, replayed = engine.submit(validated(value), idempotency_key, digest)
+    async def submit(request: Request) -> Response:
+        key = request.headers.get("idempotency-key")
+        asked = partial(validated, request.scope.get(JSON, {}))
+        digest = partial(_digest, key or "", request.scope.get(JSON))
+        job, replayed = await submits(Wanted(asked, key, digest))
         headers = location(request, job)
         if replayed:
             return job_response(job, 200, {**headers, "Idempotent-Replayed": "true"})

@@ -128,6 +128,7 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is, or how it came
         lifespan="on",
     )
     server = Server(config)

@@ -9,8 +9,9 @@ transaction and an fsync each; the claim goes with the finish before it where jo
 several threads want at once goes together. It must not know how a run works, nor who calls.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from robotni import ended
 from robotni.cleanup import Cleanup
@@ -59,7 +60,15 @@ class Store:
         Returns the earlier job that has the same idempotency key instead, when there is one;
         raises QueueFull when `max_pending` jobs wait, StorageFull when the disk is full.
         """
-        return self._db.together(lambda: self._insert(job, max_pending))
+        return self.insert_all([job], max_pending)[0]()
+
+    def insert_all(
+        self, jobs: Sequence[Job], max_pending: int
+    ) -> List[Callable[[], Optional[Job]]]:
+        """Several of them in one transaction. What `insert` would return, or raise, for each of
+        them, a call of its own does."""
+        works = [partial(self._insert, job, max_pending) for job in jobs]
+        return [share.outcome for share in self._db.all_together(works)]
 
     def _insert(self, job: Job, max_pending: int) -> Optional[Job]:
         if job.idempotency_key is not None:

@@ -25,7 +25,7 @@ ROWS = (
     {"problems", "guard", "calls"},
     {"upkeep", "starter", "jobtickets"},
     {"engine", "runner", "stats"},
-    {"orders", "settler"},
+    {"orders", "settler", "submissions"},
     {"intake"},
     {"environment", "workers", "interpreters"},
     {"preflight", "header"},
@@ -41,9 +41,7 @@ ROWS = (
     {"errors"},
 )
 OWNERS = {
-    "peewee": {"database"},
-    "playhouse": set(),
-    "sqlite3": {"condition"},
+    "sqlite3": {"condition", "database"},
     "subprocess": {"slots", "shim.cold", "starter", "demo", "storm"},
     "signal": {"slots", "shim.cold", "shim.run", "consumer", "demo", "job", "cli_run"},
     "_signal": {"shim.loop", "shim.warm"},
@@ -173,8 +171,8 @@ def test_module_level_instances_live_in_the_entries_only() -> None:
 def test_two_broad_excepts_and_no_more() -> None:
     # A run must always settle; one row of the sweep must not stop the others. The third keeps
     # the watch over the worker alive in the web process. A warm shim lets pass what a script
-    # raises, and tells what a module to preload raises: both may be anything. What a thread's share
-    # of a transaction raises is raised again in that thread.
+    # raises, and tells what a module to preload raises: both may be anything. What goes wrong with
+    # one of several that are served together is raised again for that one.
     broad = {
         module
         for module, path in modules().items()
@@ -182,7 +180,8 @@ def test_two_broad_excepts_and_no_more() -> None:
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException"))
     }
-    assert broad <= {"runner", "upkeep", "starter", "database", "shim.shim", "shim.warm"}
+    together = {"database", "submissions", "threads"}
+    assert broad <= {"runner", "upkeep", "starter", "shim.shim", "shim.warm", *together}
 
 
 def test_the_environment_is_read_in_the_entries_only() -> None:

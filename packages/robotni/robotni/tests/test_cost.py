@@ -40,7 +40,7 @@ def traced(house: House, jobs: int) -> "tuple[int, int]":
     """(transactions, statements beside their BEGIN and COMMIT) while `jobs` are submitted at once
     and then run."""
     said: List[str] = []
-    connection = house.store._db._db.connection()
+    connection = house.store._db.connection
     connection.set_trace_callback(said.append)
     submitted = [
         house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(jobs)
@@ -72,7 +72,7 @@ def test_a_job_that_follows_another_costs_two_transactions(house: House) -> None
 def steps(house: House, ask: Callable[[], Any]) -> int:
     """What SQLite does for `ask`, in hundreds of steps of its machine."""
     taken: List[int] = []
-    connection = house.store._db._db.connection()
+    connection = house.store._db.connection
     connection.set_progress_handler(lambda: taken.append(1), 100)
     ask()
     connection.set_progress_handler(None, 100)

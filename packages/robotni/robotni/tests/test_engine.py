@@ -215,7 +215,7 @@ def test_flush_lets_other_writers_have_their_turn(
     for delay in (None, 60, None, None, 60):
         submit(house, delay=delay)
     said: List[str] = []
-    connection = house.store._db._db.connection()
+    connection = house.store._db.connection
     connection.set_trace_callback(said.append)
     assert house.engine.flush() == {"pending": 3, "scheduled": 2}
     connection.set_trace_callback(None)

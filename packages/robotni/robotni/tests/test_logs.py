@@ -155,7 +155,7 @@ def test_what_uvicorn_says_of_a_crash_is_one_line(make_server: Callable[..., Ser
     assert server.http.get("/api/worker/jobs").status_code == 500
     crashed = eventually(lambda: [x for x in parsed(server.log()) if "traceback" in x])
     assert crashed[0]["logger"] == "uvicorn.error"
-    assert "peewee." in crashed[0]["traceback"]
+    assert "sqlite3.DatabaseError" in crashed[0]["traceback"]
 
 
 def test_stock_uvicorn_and_stock_huey_consumer_log_json(project: Path) -> None:

@@ -25,6 +25,7 @@ def test_an_idle_page_gets_304_for_all_that_has_not_changed(
     expect(tab.rows).to_have_count(1)
     polled = {path.partition("?")[0]: status for path, status in tab.answers}
     assert polled["/api/worker/stats"] == 304
+    polled.pop("/webdemo/icon.svg", None)  # the browser takes its time with that
     assert set(polled) == {f"/api/worker/{name}" for name in ("jobs", "stats", "status")}
 
 

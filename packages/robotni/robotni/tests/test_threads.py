@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import pytest
 
 from robotni.datadir import release_lock, take_lock
 from robotni.tests.calls import HELLO, Wire, stored
 from robotni.tests.processes import Server
-from robotni.threads import READERS, WRITERS, Threads
+from robotni.threads import AT_ONCE, READERS, WRITERS, Threads, Together
 
 
 def test_of_many_calls_so_many_run_at_once_and_all_are_answered() -> None:
@@ -31,6 +33,108 @@ def test_of_many_calls_so_many_run_at_once_and_all_are_answered() -> None:
 
     assert asyncio.run(all_of_them()) == list(range(20))
     assert max(most) == 2
+
+
+class Served:
+    """What `Together` was asked to do, a list for each time; `b` is refused, `x` breaks all."""
+
+    def __init__(self) -> None:
+        self.batches: List[List[str]] = []
+        self.threads = Threads(1, "test")
+        self.together: Together[str, str] = Together(self.threads, self.serve)
+
+    def serve(self, wanted: Sequence[str]) -> List[Any]:
+        self.batches.append(list(wanted))
+        if "x" in wanted:
+            raise OSError("broken")
+        return [ValueError("refused") if one == "b" else one.upper() for one in wanted]
+
+    async def all_of(self, wanted: Iterable[str]) -> List[Any]:
+        return await asyncio.gather(*map(self.together, wanted), return_exceptions=True)
+
+
+def test_what_is_wanted_at_once_is_served_at_once_and_each_has_its_own_result() -> None:
+    served = Served()
+    a, b, c = asyncio.run(served.all_of("abc"))
+    assert (a, str(b), c) == ("A", "refused", "C")
+    assert served.batches == [["a", "b", "c"]]
+    assert [str(error) for error in asyncio.run(served.all_of("ax"))] == ["broken", "broken"]
+    assert asyncio.run(served.all_of("d")) == ["D"]
+
+
+def test_what_comes_while_the_thread_is_busy_is_served_together_next() -> None:
+    served, begun, go_on = Served(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    async def one_by_one() -> Any:
+        served.threads.submit(block)
+        begun.wait(10)
+        asked = []
+        for letter in "acd":
+            asked.append(asyncio.ensure_future(served.together(letter)))
+            await asyncio.sleep(0.01)
+        go_on.set()
+        return await asyncio.gather(*asked)
+
+    assert asyncio.run(one_by_one()) == ["A", "C", "D"]
+    assert [batch for batch in served.batches if batch] == [["a", "c", "d"]]
+
+
+def test_a_crowd_lets_other_calls_of_the_thread_in_between() -> None:
+    served, seen = Served(), []
+
+    async def crowd() -> Any:
+        asked = asyncio.ensure_future(served.all_of("a" * (3 * AT_ONCE)))
+        await asyncio.sleep(0)
+        served.threads.submit(lambda: seen.append(len(served.batches)))
+        return await asked
+
+    served.threads.submit(lambda: time.sleep(0.1))
+    assert asyncio.run(crowd()) == ["A"] * (3 * AT_ONCE)
+    assert [len(batch) for batch in served.batches if batch] == [AT_ONCE] * 3
+    assert seen and seen[0] < 3
+
+
+def test_who_gives_up_takes_nobody_along() -> None:
+    served, go_on = Served(), threading.Event()
+
+    async def one_of_two() -> Any:
+        served.threads.submit(lambda: go_on.wait(10))
+        lost, kept = (asyncio.ensure_future(served.together(letter)) for letter in "ac")
+        await asyncio.sleep(0.01)
+        lost.cancel()
+        go_on.set()
+        return await kept
+
+    assert asyncio.run(one_of_two()) == "C"
+
+
+def test_calls_of_two_event_loops_are_each_answered_in_their_own() -> None:
+    served, go_on = Served(), threading.Event()
+    served.threads.submit(lambda: go_on.wait(10))
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(asyncio.run, served.all_of(letters)) for letters in ("ac", "de")]
+        time.sleep(0.1)
+        go_on.set()
+    assert [one.result() for one in asked] == [["A", "C"], ["D", "E"]]
+
+
+def test_an_event_loop_that_ended_keeps_no_other_from_being_served() -> None:
+    served = Served()
+
+    async def give_up() -> Any:
+        asked = asyncio.ensure_future(served.together("a"))
+        await asyncio.sleep(0)  # it has asked, and the thread is not called yet
+        return asked
+
+    loop = asyncio.new_event_loop()
+    asked = loop.run_until_complete(give_up())
+    loop.close()
+    assert not asked.done()
+    assert asyncio.run(served.all_of("c")) == ["C"]
 
 
 JOBS = "/api/worker/jobs"
