@@ -168,4 +168,5 @@ def path_within(scope: Scope) -> str:
 
 
 def values_of(scope: Scope, name: bytes) -> List[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+    """The values of a header; ASGI has the names in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

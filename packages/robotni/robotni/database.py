@@ -57,12 +57,13 @@ class Database:
         self._shares: Deque[Share[Any]] = deque()
         self._turn = path.with_name("write.lock")
         self._own = threading.local()
+        self._writer: Optional[sqlite3.Connection] = None
         self._open()
         self._migrate()
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The calling thread's own."""
+        """The calling thread's own; while it writes, that of all who write."""
         try:
             found: sqlite3.Connection = self._own.connection
         except AttributeError:
@@ -74,13 +75,18 @@ class Database:
         return self.connection.execute(statement, values)
 
     def close(self) -> None:
-        """Closes the connection of the calling thread; others close theirs when they end."""
-        connection = self._own.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.close()
+        """Closes the connection of the calling thread, others close theirs when they end; and the
+        one for writing, which the next write opens again."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        for connection in (self._own.__dict__.pop("connection", None), writer):
+            if connection is not None:
+                connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(str(self._path), BUSY_TIMEOUT, isolation_level=None)
+        connection = sqlite3.connect(
+            str(self._path), BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         return connection
@@ -132,7 +138,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[None]:
         """One durable transaction; StorageFull when the disk has no room for it."""
-        with self._lock, self._turn_at_the_file(), self._transaction():
+        with self._lock, self._turn_at_the_file(), self._writing(), self._transaction():
             yield
 
     def together(self, work: Callable[[], Result]) -> Result:
@@ -155,7 +161,7 @@ class Database:
         try:
             with self._turn_at_the_file():
                 self._take_shares(shares)
-                with self._transaction():
+                with self._writing(), self._transaction():
                     for share in shares:
                         self._run(share, apart=len(shares) > 1)
             for share in shares:
@@ -211,6 +217,22 @@ class Database:
             yield
         finally:
             release_lock(turn)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Has this thread use the connection for writing. There is one, so that what it knows of
+        the file stays true from one write of this process to the next."""
+        if self._writer is None:
+            self._writer = self._connect()
+        own = self._own.__dict__
+        reading, own["connection"] = own.get("connection"), self._writer
+        try:
+            yield
+        finally:
+            if reading is None:
+                del own["connection"]
+            else:
+                own["connection"] = reading
 
     def shrink_log(self) -> None:
         """Empties the write-ahead log when it is over LOG_LIMIT, so that the file ends again where

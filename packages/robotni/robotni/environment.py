@@ -3,7 +3,6 @@
 import os
 import sys
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Dict, List, Mapping, Sequence
 
 from robotni.job import Job
@@ -41,10 +40,10 @@ def passed(server: Mapping[str, str], pass_env: Sequence[str]) -> Dict[str, str]
 def environment(job: Job, rundir: RunDir, server: Mapping[str, str], url: str) -> Dict[str, str]:
     """The variables of a run: those `passed` on from the server, the request's, robotni's own."""
     env = {**server, **job.env}
-    venv = Path(job.venv) if job.venv else Path(sys.prefix)
+    venv = job.venv or sys.prefix
     env.update(
-        VIRTUAL_ENV=str(venv),
-        PATH=os.pathsep.join([str(venv / "bin"), env.get("PATH") or _FALLBACK_PATH]),
+        VIRTUAL_ENV=venv,
+        PATH=os.pathsep.join([os.path.join(venv, "bin"), env.get("PATH") or _FALLBACK_PATH]),
         PYTHONUNBUFFERED="1",
         ROBOTNI_JOB_ID=job.job_id,
         ROBOTNI_PROJECT=job.project,

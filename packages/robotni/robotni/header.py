@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 MAX_HEADER = 1 << 16  # bytes of a script that are looked at
+_START = "# /// script"
 _BLOCK = re.compile(r"(?m)^# /// script$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///$")
 
 
@@ -31,7 +32,7 @@ class Warmth(NamedTuple):
 
 def block(text: str) -> Optional[Dict[str, Any]]:
     """The whole block; None when there is none, ValueError when it is no TOML."""
-    match = _BLOCK.search(text)
+    match = _BLOCK.search(text) if _START in text else None
     if match is None:
         return None
     body = "\n".join(line[2:] for line in match["body"].splitlines())
@@ -67,7 +68,9 @@ def _beginning(path: str) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # gone since it was checked; the launch will say so
         return ""
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return ""
-        return file.read(MAX_HEADER).decode("utf-8", "replace").replace("\r\n", "\n")
+        return os.read(fd, MAX_HEADER).decode("utf-8", "replace").replace("\r\n", "\n")
+    finally:
+        os.close(fd)

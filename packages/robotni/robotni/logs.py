@@ -72,6 +72,8 @@ def set_up(form: str) -> None:
     handler.setFormatter(JsonFormatter() if form == JSON else TextFormatter())
     logging.getLogger().handlers = [handler]
     logging.getLogger("robotni").setLevel(logging.INFO)
+    # What a line does not show, it needs not find out.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(form == JSON)
     logging.getLogger("uvicorn.access").addFilter(_without_query)
     for name in _FOREIGN:

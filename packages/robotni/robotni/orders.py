@@ -37,5 +37,5 @@ class Orders:
 
 def recipe(job: Job, order: Dict[str, Any]) -> Recipe:
     """The interpreter a warm job is forked from."""
-    environ = tuple(sorted(at_start(order["env"], job.env).items()))
+    environ = tuple(at_start(order["env"], job.env).items())
     return Recipe(job.venv or "", tuple(job.preload), environ)

@@ -15,6 +15,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from robotni.errors import FieldError, InvalidRequest
 
 _HOME = re.compile(r"(?mi)^\s*home\s*=\s*(.+?)\s*$")
+MAX_CONFIG = 65536  # bytes of a venv's configuration that are read
 MAX_LINKS = 64  # the kernel follows 40, so what has more leads nowhere
 
 
@@ -143,36 +144,57 @@ class Preflight:
 
 def fault_of_venv(venv: str) -> Optional[str]:
     """What keeps `venv` from running anything, with how to mend it; None when nothing does."""
-    make = f"python3 -m venv {shlex.quote(venv)}"
-    remake = f"python3 -m venv --clear {shlex.quote(venv)}"
-    if not os.path.isdir(venv):
-        there = "is no folder" if os.path.lexists(venv) else "does not exist"
-        return f"{venv} {there}; create a virtual environment with: {make}"
-    if not os.path.isfile(os.path.join(venv, "pyvenv.cfg")):
-        return f"{venv} is no virtual environment (no pyvenv.cfg); create one with: {make}"
-    python = venv_python(venv)
-    if not os.path.exists(python):
-        gone = _base_of(python)
-        what = f"points at {gone}, which is gone" if gone else "has no bin/python"
-        return f"{venv} {what}; recreate it with: {remake}"
-    if not os.path.isfile(python) or not os.access(python, os.X_OK):
-        return f"{python} cannot be run; recreate it with: {remake}"
-    home = _home_of(venv)
-    if home is not None and not os.path.isdir(home):
-        return f"{venv} is built on a Python in {home}, which is gone; recreate it with: {remake}"
+    config = _config_of(venv)
+    if config is None:
+        return f"{venv} {_no_venv(venv)} with: python3 -m venv {shlex.quote(venv)}"
+    fault = _fault_of_python(venv, config)
+    if fault is not None:
+        return f"{fault}; recreate it with: python3 -m venv --clear {shlex.quote(venv)}"
     return None
 
 
-def _home_of(venv: str) -> Optional[str]:
-    """The folder of the interpreter a venv was made with, as its pyvenv.cfg says."""
-    with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
-        match = _HOME.search(file.read(65536))
-    return match[1] if match else None
+def _no_venv(venv: str) -> str:
+    if not os.path.lexists(venv):
+        return "does not exist; create a virtual environment"
+    if not os.path.isdir(venv):
+        return "is no folder; create a virtual environment"
+    there = os.path.lexists(os.path.join(venv, "pyvenv.cfg"))
+    return f"is no virtual environment (no {'readable ' if there else ''}pyvenv.cfg); create one"
+
+
+def _fault_of_python(venv: str, config: str) -> Optional[str]:
+    python = venv_python(venv)
+    if not os.path.isfile(python):
+        if os.path.exists(python):
+            return f"{python} cannot be run"
+        gone = _base_of(python)
+        return f"{venv} {f'points at {gone}, which is gone' if gone else 'has no bin/python'}"
+    if not os.access(python, os.X_OK):
+        return f"{python} cannot be run"
+    home = _HOME.search(config)  # of the interpreter it was made with
+    if home is not None and not os.path.isdir(home[1]):
+        return f"{venv} is built on a Python in {home[1]}, which is gone"
+    return None
+
+
+def _config_of(venv: str) -> Optional[str]:
+    """What its `pyvenv.cfg` says; None when there is no such file, or it cannot be read."""
+    try:
+        fd = os.open(f"{venv}/pyvenv.cfg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        return os.read(fd, MAX_CONFIG).decode("utf-8", "replace") if is_file else None
+    finally:
+        os.close(fd)
 
 
 def _step(here: str, name: str) -> str:
     """`here` and a name in it; most names are plain, and to join those costs a tenth."""
-    if name in ("", ".", ".."):
+    if name in ("", "."):
+        return here
+    if name == "..":
         return os.path.normpath(os.path.join(here, name))
     return f"{here.rstrip('/')}/{name}"
 
@@ -186,7 +208,7 @@ def _link(path: str) -> Optional[str]:
 
 def venv_python(venv: str) -> str:
     """The interpreter of a venv: the link itself, never what it points at."""
-    return os.path.join(venv, "bin", "python")
+    return f"{venv}/bin/python"
 
 
 def _base_of(python: str) -> Optional[str]:

@@ -21,7 +21,7 @@ _BLANK = Job(job_id="", timestamp=0)
 def cells_of(job: Job) -> Sequence[Any]:
     """The values of `INSERT`."""
     values = job.__dict__
-    return [_to_cell(name, values[name]) for name in COLUMNS]
+    return [_to_cell(name, values[name]) if name in _JSON else values[name] for name in COLUMNS]
 
 
 def to_cells(values: Mapping[str, Any]) -> Dict[str, Any]:
@@ -59,6 +59,8 @@ def _from_json(cell: str) -> Any:
 
 
 def _to_json(value: Any) -> str:
+    if not value and isinstance(value, (list, dict)):
+        return "[]" if isinstance(value, list) else "{}"
     if isinstance(value, (JobError, Progress)):
         value = value.model_dump()
     elif isinstance(value, list):

@@ -147,11 +147,9 @@ class RunDir:
 
     def read_result(self) -> Any:
         """The script's JSON result, None when it wrote none; ValueError says what is wrong."""
-        file = _open_regular(self.result)
-        if file is None:
+        data = _read_regular(self.result, MAX_RESULT + 1)
+        if data is None:
             return None
-        with file:
-            data = file.read(MAX_RESULT + 1)
         if len(data) > MAX_RESULT:
             raise ValueError("the result is over 1 MiB; write it to a file and hand on its name")
         if not data.strip():
@@ -209,14 +207,33 @@ def _reject(constant: str) -> None:
 
 def _open_regular(path: str) -> Optional[BinaryIO]:
     """Opens what a script may have put there: no link, no FIFO, no device, no waiting."""
+    found = _regular(path)
+    return None if found is None else os.fdopen(found[0], "rb")
+
+
+def _read_regular(path: str, limit: int) -> Optional[bytes]:
+    """The beginning of such a file, in one go: a file object costs more than what is read."""
+    found = _regular(path)
+    if found is None:
+        return None
+    fd, size = found
+    try:
+        return os.read(fd, min(size, limit))
+    finally:
+        os.close(fd)
+
+
+def _regular(path: str) -> Optional[Tuple[int, int]]:
+    """(descriptor, size); None when missing, a link, or not ours to read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # missing, a link, or not ours to read
+    except OSError:
         return None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         return None
-    return os.fdopen(fd, "rb")
+    return fd, found.st_size
 
 
 def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
@@ -235,12 +252,9 @@ def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
 
 def _read_json(path: str) -> Optional[Dict[str, Any]]:
     """Evidence; half-written counts as absent, since the writer syncs before it goes on."""
-    file = _open_regular(path)
-    if file is None:
+    data = _read_regular(path, MAX_RESULT)
+    try:
+        value = None if data is None else json.loads(data)
+    except ValueError:
         return None
-    with file:
-        try:
-            value = json.loads(file.read(MAX_RESULT))
-        except ValueError:
-            return None
     return value if isinstance(value, dict) else None

@@ -126,11 +126,15 @@ class Runner:
             if slot is None:
                 return None
             ended = slot.wait(self.leave.fd)
+            facts = slot.facts
         if ended == NOT_BEGUN:
             self._postpone(job, "the shim could not write its evidence")
         elif ended != LEFT:
             goes_on = not self.leave.is_set() and not self.orphans  # these hold places of ours
-            return self.settle_orphan(job, minder if goes_on else None, ended == ENDED)
+            following = minder if goes_on else None
+            if facts is not None:
+                return self.settler.finish(job, facts, following)
+            return self.settle_orphan(job, following, ended == ENDED)
         return None
 
     def launch(self, job: Job, taken: ExitStack) -> Optional[Slot]:

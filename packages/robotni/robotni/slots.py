@@ -63,6 +63,7 @@ class Slot:
         environ: Optional[Mapping[str, str]] = None,
     ) -> None:
         self.has_run = False
+        self.facts: Optional[Dict[str, Any]] = None
         ours, theirs = socket.socketpair()
         self._socket = ours
         with theirs, open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as err:
@@ -109,7 +110,8 @@ class Slot:
         return True
 
     def wait(self, leave: int) -> str:
-        """Until the run is over: ENDED, NOT_BEGUN or DIED; LEFT once `leave` is readable."""
+        """Until the run is over: ENDED, NOT_BEGUN or DIED; LEFT once `leave` is readable. What its
+        `exit.json` says is then in `facts`, so that nobody needs to read it."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(leave, select.POLLIN)
@@ -118,10 +120,11 @@ class Slot:
             return LEFT
         self.has_run = False
         try:
-            answer = self._socket.recv(1)
+            answer = self._socket.recv(wire.ANSWER)
         except ConnectionError:
             answer = b""
-        return {wire.ENDED: ENDED, wire.NOT_BEGUN: NOT_BEGUN}.get(answer, DIED)
+        self.facts = json.loads(answer[1:]) if answer[1:] else None
+        return {wire.ENDED: ENDED, wire.NOT_BEGUN: NOT_BEGUN}.get(answer[:1], DIED)
 
     def kill(self) -> None:
         """Ends a shim that has no run, and what it may have started."""

@@ -171,7 +171,7 @@ class Store:
         """Starts the next run and attempt of a job; None when it is not pending, or when that is
         not number `run`; and when it is too late, which fails it. Its ticket is gone either way."""
 
-        def claim() -> Optional[Job]:
+        def claim() -> "Optional[Job]":
             job = self.get(job_id)
             return None if job is None or run not in (None, job.run + 1) else self._claim(job, now)
 
@@ -221,7 +221,10 @@ class Store:
         """`settle` and, when that won, the claim of what waits longest, in one transaction. Nothing
         is claimed when `mind`, called with the job's id and its next run, says no."""
 
-        def settle_and_claim(spend: Callable[[], Optional[str]]) -> Tuple[bool, Optional[Job]]:
+        # In quotes, as annotations of an inner function are made at each call.
+        def settle_and_claim(
+            spend: "Callable[[], Optional[str]]",
+        ) -> "Tuple[bool, Optional[Job]]":
             if not self._settle(verb, job, timed_out, columns):
                 return False, None
             oldest = spend()

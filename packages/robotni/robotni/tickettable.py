@@ -91,7 +91,7 @@ class TicketTable:
         the id of its job, or None when there is none. When it fails, that is handed out again."""
         spent: List[int] = []
 
-        def spend() -> Optional[str]:
+        def spend() -> "Optional[str]":
             with self._lock:
                 ticket, job_id, _ = self._oldest()
             if ticket is not None and job_id is not None:

@@ -8,7 +8,8 @@ what happened. It knows nothing of jobs, queues or HTTP: standard library only, 
 by the interpreter of a venv, it is warm: it forks scripts instead of spawning them.
 
 Over FD come runs (length, JSON, and the descriptor of the run's lock), back goes a byte for each
-ended run. EOF on FD means the worker is gone: finish the run at hand, then leave.
+ended run, and what its evidence says. EOF on FD means the worker is gone: finish the run at hand,
+then leave.
 What a power cut may take is synced before anybody relies on it: output before the byte goes back,
 the end itself only where no worker is left to store it. A lost `started` is told by the machine's
 new boot (`datadir.py`). Cost of a run: no fsync without output, with output one and three of

@@ -15,27 +15,48 @@ class Codes:
         self.kept = {}
 
     def get(self, path):
-        """The compiled script; None when that is better done by its own process."""
+        """The compiled script and the folder that it is in, links resolved; None for each that is
+        better found out by its own process."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no FIFO holds us up
-            with os.fdopen(fd, "rb") as file:
-                found = os.fstat(fd)
-                if not S_ISREG(found.st_mode):
-                    return None
-                seen = stamp(found)
-                kept = self.kept.get(path)
-                if kept is None or kept[0] != seen:
-                    kept = (seen, quietly_compiled(file.read(MAX_SOURCE + 1), path))
-                    self.kept.pop(path, None)
-                    self.kept[path] = kept
-                    while len(self.kept) > COMPILED:
-                        del self.kept[next(iter(self.kept))]
         except OSError:  # gone, or no file: the script's interpreter says so
-            return None
+            return None, None
+        try:
+            found = os.fstat(fd)
+            if not S_ISREG(found.st_mode):
+                return None, None
+            return self.code(path, fd, found), folder(fd)
+        except OSError:
+            return None, None
+        finally:
+            os.close(fd)
+
+    def code(self, path, fd, found):
+        seen = stamp(found)
+        kept = self.kept.get(path)
+        if kept is None or kept[0] != seen:
+            kept = (seen, quietly_compiled(read(fd, MAX_SOURCE + 1), path))
+            self.kept.pop(path, None)
+            self.kept[path] = kept
+            while len(self.kept) > COMPILED:
+                del self.kept[next(iter(self.kept))]
         return kept[1]
 
     def clear(self):
         self.kept.clear()
+
+
+def read(fd, limit):
+    with os.fdopen(os.dup(fd), "rb") as file:
+        return file.read(limit)
+
+
+def folder(fd):
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:  # no /proc on this system
+        return None
+    return None if path.endswith(" (deleted)") else path.rpartition("/")[0] or "/"
 
 
 class Ear:

@@ -1,7 +1,6 @@
 """Files that tell what happened, and how long they last."""
 
 import errno
-import json
 import os
 
 EXIT_ROOM = 2048  # bytes that the evidence of a start takes, so that of the end finds room
@@ -12,10 +11,10 @@ def create(path):
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def write_padded(fd, facts):
-    """Writes `facts` over what was there, always EXIT_ROOM bytes: what comes later finds room on a
-    full disk, and one write is there as a whole or not at all, whenever this process is killed."""
-    text = json.dumps(facts).encode().ljust(EXIT_ROOM)
+def write_padded(fd, text):
+    """Writes over what was there, always EXIT_ROOM bytes: what comes later finds room on a full
+    disk, and one write is there as a whole or not at all, whenever this process is killed."""
+    text = text.ljust(EXIT_ROOM)
     written = os.pwrite(fd, text, 0)
     os.ftruncate(fd, len(text))  # a script may have written there, too
     if written < len(text):

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from .ring import Ring
-from .run import Forked, Run
+from .run import Run
 from .tree import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
 from .wire import ENDED, NOT_BEGUN, receive
 
@@ -22,7 +22,8 @@ HANDLED = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # SIGK
 def main(known, space):
     """Runs until the worker is gone. In a fork of a warm shim: how to run the script.
 
-    A new interpreter has `space` in its `__main__`, and has `known` modules and folders of such.
+    A new interpreter has of `space` in its `__main__` what begins with two underscores, and has
+    `known` modules and folders of such.
     """
     control = controller()
     control(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the script come to this process, not to init
@@ -41,14 +42,11 @@ def main(known, space):
     if not is_ready(worker, warm, control):
         os._exit(0)
     wake, handlers = listen()
-    try:
-        serve(worker, wake, warm.fork)
-    except Forked as forked:
-        order = forked.args[0]
-    else:
+    served = serve(worker, wake, warm.fork)
+    if served is None:
         os._exit(0)  # what the modules do at exit is for scripts
-    worker.detach()
-    return [warm.ended, *warm.script(order, handlers)]
+    warm.spare(known, space, worker, *served)
+    return [warm.ended, *warm.script(served[0].order, handlers)]
 
 
 def hide(known):
@@ -97,6 +95,8 @@ def listen():
 
 
 def serve(worker, wake, start):
+    """Runs one after another. In a fork it comes back, with the run that the process is to become,
+    and what else it has."""
     ring = Ring()
     last = None
     while True:
@@ -108,14 +108,20 @@ def serve(worker, wake, start):
             break
         order, lock = message
         run = Run(order, wake, ring, start)
-        begun = run.execute()
+        begun = run.begin()
+        if begun:
+            run.spawn()
+            if run.is_fork:
+                return run, last, ring
+            run.end()
         last = run if begun else None
         os.close(lock)
         try:
-            worker.send(ENDED if begun else NOT_BEGUN)
+            worker.send(ENDED + run.word if begun else NOT_BEGUN)
         except OSError:  # the worker is gone; the evidence is there
             break
         if run.survived:
-            return  # something not even SIGKILL ends: the next run gets a fresh shim
+            return None  # something not even SIGKILL ends: the next run gets a fresh shim
     if last is not None:
         last.sync_end()
+    return None

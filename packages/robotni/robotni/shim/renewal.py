@@ -42,14 +42,18 @@ def new_stream(name, mode):
     return stream
 
 
-def renew_environ(env):
-    """As by `clear` and `update`, in the order of `env`, at a tenth of the cost."""
-    kept = os.environ._data
-    for name in kept:
+def renew_environ(variables):
+    """As by `clear` and `update`, in the order of `variables`, at a tenth of the cost."""
+    for name in os.environ._data:
         os.unsetenv(name)
-    kept.clear()
-    for name, value in env.items():
-        key, data = os.fsencode(name), os.fsencode(value)
+    os.environ._data.clear()
+    add_to_environ(variables)
+
+
+def add_to_environ(variables):
+    kept, coding = os.environ._data, (sys.getfilesystemencoding(), "surrogateescape")
+    for name, value in variables:
+        key, data = name.encode(*coding), value.encode(*coding)
         os.putenv(key, data)
         kept[key] = data
 

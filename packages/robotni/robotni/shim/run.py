@@ -1,5 +1,6 @@
 """One run, from the evidence of its start to that of its end."""
 
+import json
 import os
 import select
 import signal
@@ -9,12 +10,9 @@ from .evidence import FULL, create, exit_of, is_at, oom_kills, remove, sync, wri
 from .tree import descendants, mark
 
 DRAIN = 1 << 16
+encode = json.JSONEncoder().encode
 QUIET_GRACE = 1.0  # seconds what a script leaves behind has, after it ended by itself
 GIVE_UP = 30.0  # seconds until what not even SIGKILL ends is left alone
-
-
-class Forked(BaseException):
-    """This process is the script's; what the shim has open is closed on the way up."""
 
 
 class Run:
@@ -33,44 +31,37 @@ class Run:
         self.spawn_error = None
         self.survived = False
         self.pipe = self.log = self.evidence = None
+        self.word = b""  # what the evidence of the end says, once it is there
+
+    @property
+    def is_fork(self):
+        """Whether this process is to become the script."""
+        return self.child == 0
 
     def path(self, name):
-        return os.path.join(self.folder, name)
+        return f"{self.folder}/{name}"
 
-    def execute(self):
-        """Whether the run was begun; if not (a full disk), nothing has happened."""
-        started_at = time.time()
-        ooms = oom_kills()
+    def begin(self):
+        """Whether the run counts as started, whatever happens to us; if not (a full disk), nothing
+        has happened."""
+        self.started_at = time.time()
+        self.ooms = oom_kills()
         try:
-            try:
-                self.begin(started_at)
-            except OSError:
-                self.forget()
-                return False
-            if self.is_cancelled():
-                self.stopped_by = "cancel"
-            else:
-                self.spawn()
-            if self.child is not None:
-                self.watch()
-                self.clear()
-                self.drain()
-            self.finish(self.facts(started_at, ooms))
-            return True
-        finally:
-            for fd in (self.pipe, self.log, self.evidence):
-                if fd is not None:
-                    os.close(fd)
+            self.leave_word()
+        except OSError:
+            self.forget()
+            self.close()
+            return False
+        return True
 
-    def begin(self, now):
-        """After this the run counts as started, whatever happens to us."""
+    def leave_word(self):
         self.ring.hang(self.path("ring"))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
         self.keep(self.order.get("note", "").encode("utf-8", "replace"))
-        evidence = {"startedAt": now, "shim": os.getpid(), "mark": mark()}
+        evidence = {"startedAt": self.started_at, "shim": os.getpid(), "mark": mark()}
         self.evidence = create(self.path("started"))
-        write_padded(self.evidence, evidence)
+        write_padded(self.evidence, encode(evidence).encode())
 
     def forget(self):
         remove(self.path("started"))
@@ -79,21 +70,37 @@ class Run:
         return os.path.exists(self.path("cancel"))
 
     def spawn(self):
+        """Starts the script, unless it is cancelled already. A warm shim comes back twice."""
+        if self.is_cancelled():
+            self.stopped_by = "cancel"
+            return
         swallow(self.wake)  # of the run before
         self.pipe, write_end = os.pipe()
         os.set_blocking(self.pipe, False)
         stdin = self.open_stdin()
         try:
             self.child = self.start(self.order, stdin, write_end)
-            if self.child == 0:
-                raise Forked(self.order)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what, where = self.order["argv"][0], self.order["cwd"]
             self.spawn_error = f"{what} could not be started in {where}: {reason}."
-        finally:
+        if not self.is_fork:  # that closes all
             os.close(write_end)
             os.close(stdin)
+
+    def end(self):
+        """From the start of the script, if there was one, to the evidence of its end."""
+        if self.child is not None:
+            self.watch()
+            self.clear()
+            self.drain()
+        self.finish(encode(self.facts()).encode())
+        self.close()
+
+    def close(self):
+        for fd in (self.pipe, self.log, self.evidence):
+            if fd is not None:
+                os.close(fd)
 
     def open_stdin(self):
         text = self.order.get("stdin")
@@ -215,37 +222,38 @@ class Run:
         while self.pipe is not None and self.total < limit and self.pump():
             pass
 
-    def facts(self, started_at, ooms):
+    def facts(self):
         code, number = exit_of(self.status)
         killed = number == signal.SIGKILL and self.stopped_by is None
         return {
-            "startedAt": started_at,
+            "startedAt": self.started_at,
             "finishedAt": time.time(),
             "exitCode": code,
             "signal": number,
             "stoppedBy": self.stopped_by,
             "spawnError": self.spawn_error and self.spawn_error[:1000],
-            "outOfMemory": killed and oom_kills() > ooms,
+            "outOfMemory": killed and oom_kills() > self.ooms,
             "outputBytes": self.total,
             "outputTruncated": self.total > self.kept,
         }
 
-    def finish(self, facts):
+    def finish(self, text):
         """Leaves word of the end. On a full disk it waits for room: losing it is worse."""
         while True:
             try:
                 if self.kept:
                     os.fsync(self.log)
                     self.sync_folders()
-                write_padded(self.evidence, facts)
-                self.publish(facts)
+                write_padded(self.evidence, text)
+                self.publish(text)
+                self.word = text
                 return
             except OSError as error:
                 if error.errno not in FULL:
                     return  # the script's doing; the worker is told that it has begun
                 time.sleep(1)
 
-    def publish(self, facts):
+    def publish(self, text):
         """Gives the evidence of the end its name, also where the script has put something else in
         its place, or nothing."""
         if not is_at(self.evidence, self.path("started")):
@@ -254,7 +262,7 @@ class Run:
             anew = create(self.path("started"))
             os.close(self.evidence)
             self.evidence = anew
-            write_padded(self.evidence, facts)
+            write_padded(self.evidence, text)
         os.rename(self.path("started"), self.path("exit.json"))
 
     def sync_folders(self):

@@ -22,11 +22,10 @@ def show_script_only():
 
 if __name__ == "__main__":
     known = {*sys.modules, *sys.path_importer_cache} - {__file__}
-    space = {name: value for name, value in globals().items() if name.startswith("__")}
     package = type(sys)("robotni's shim")
     package.__path__ = [sys.path.pop(0)]
     sys.modules[package.__name__] = package
-    script = __import__(f"{package.__name__}.loop", fromlist=["main"]).main(known, space)
+    script = __import__(f"{package.__name__}.loop", fromlist=["main"]).main(known, globals())
     if script is not None:
         ended, run = script[:2]
         try:

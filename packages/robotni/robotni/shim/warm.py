@@ -8,33 +8,57 @@ compile, a zip file) gets one by exec. `DIFFERENCES` in `interpreters.py` says w
 
 import _signal as signal  # what `signal` is made of, without making enums of all in a mask
 import atexit
+import builtins
 import ctypes
 import gc
 import os
 import sys
 import time
+from _weakref import ref
 
 from .codes import Codes, stamp
 from .inside import close_all, descriptors, has_threads, tasks
-from .renewal import new_streams, renew_environ, renew_randomness
+from .renewal import add_to_environ, new_streams, renew_environ, renew_randomness
 
 ALL = signal.valid_signals()
+STREAMS = ("stdin", "stdout", "stderr")
+HOOKS = ("excepthook", "unraisablehook", "displayhook", "breakpointhook")
 
 
 class Last:
-    """What `sys` loses last, when nothing of a script is left: the process ends then.
+    """What `sys.modules` (or `sys`) loses last, when nothing but this is left of a script: it does
+    what the interpreter would do next for the script's sake, and then the process ends.
 
     As after the end of an interpreter, by `exit` of the C library; but the interpreter, which is
     in the shim still, is not taken apart.
     """
 
     exit = ctypes.PyDLL(None).exit  # what a library does then may still need the interpreter
+    collect = staticmethod(gc.collect)
+    sys = sys
 
-    def __init__(self, code):
+    def __init__(self, code, modules):
         self.code = code
+        self.left = [ref(module) for module in modules]
 
     def __del__(self):
+        self.collect()
+        left = [module for module in (reference() for reference in self.left) if module]
+        for module in reversed(left):
+            clear(module.__dict__)
+        if left:
+            self.sys.stdout = self.sys.stderr = None  # what was in them finds nobody to tell
+            self.collect()
         self.exit(self.code)
+
+
+def clear(space):
+    """As the interpreter clears a module that something refers to still."""
+    for is_first in (True, False):
+        for name in space:
+            is_private = name[:1] == "_" and name[1:2] != "_"
+            if is_private if is_first else name != "__builtins__":
+                space[name] = None
 
 
 def is_plain(pair):
@@ -44,16 +68,16 @@ def is_plain(pair):
 
 
 class Warm:
-    """An interpreter with its modules. `main` is what `__main__` holds before a script runs."""
+    """An interpreter with its modules. `space` is its `__main__`, before a script runs."""
 
-    def __init__(self, main):
-        self.main = main
+    def __init__(self, space):
+        self.main = {name: value for name, value in space.items() if name.startswith("__")}
         self.codes = Codes()
         self.code = None
         self.opened = {}
         self.spared = []
         self.spared.append(self.spared)  # a circle that, once frozen, nothing frees
-        atexit.register(self.spare)  # the first to be registered is the last to be called
+        atexit.register(self.end)  # the first to be registered is the last to be called
         self.exit_code = None
         self.coerced = os.environ.get("LC_CTYPE")
 
@@ -76,7 +100,11 @@ class Warm:
         self.opened = {fd: of for fd, of in descriptors().items() if fd not in before}
         self.top = max(descriptors())
         self.loaded = frozenset(filter(is_plain, sys.modules.items()))
-        self.streams = new_streams()
+        self.spare(*map(sys.__dict__.get, STREAMS))
+        streams = list(zip(STREAMS, new_streams()))
+        self.streams = {**dict(streams), **{f"__{name}__": stream for name, stream in streams}}
+        self.environ = list(os.environ.items())
+        self.sizes = len(sys.__dict__), len(builtins.__dict__)
         gc.collect()
         gc.freeze()  # so that a collection in a script copies no page of these
         return None
@@ -97,7 +125,7 @@ class Warm:
     def fork(self, order, stdin, output):
         """Starts a script: its pid, and 0 in the process that is to become it."""
         path = order["argv"][1]
-        self.code = None if path == "-m" else self.codes.get(path)
+        self.code, self.folder = (None, None) if path == "-m" else self.codes.get(path)
         os.chdir(order["cwd"])
         # A signal that comes before the child has its own handlers must wait, not be swallowed.
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
@@ -126,7 +154,11 @@ class Warm:
         elif not isinstance(error, KeyboardInterrupt):  # that ends by a signal
             self.exit_code = 1
 
-    def spare(self):
+    def spare(self, *things):
+        """Keeps them from being taken apart, which copies their pages."""
+        self.spared += things
+
+    def end(self):
         """Keeps preloaded modules and interpreter from being taken apart at the end of a script.
 
         That would copy most of their pages, and cost more than most scripts. What the script has
@@ -141,9 +173,22 @@ class Warm:
             except TypeError:  # something without a hash
                 own.append(pair)
         modules.update(reversed(own))
-        plain = sys.stdout is self.streams[1] and sys.stderr is self.streams[2]
-        if self.exit_code is not None and plain and tasks() == 1:
-            sys.last = Last(self.exit_code)
+        streams = self.streams
+        plain = sys.stdout is streams["stdout"] and sys.stderr is streams["stderr"]
+        if self.exit_code is None or not plain or tasks() > 1:
+            return
+        if self.is_untouched():
+            left = [m for _, m in own if type(m) is type(sys) and m not in (sys, builtins)]
+            modules["robotni's last"] = Last(self.exit_code, left)
+        else:  # after all that is in those two
+            sys.last = Last(self.exit_code, [])
+
+    def is_untouched(self):
+        """Whether the script has left nothing in `sys` and `builtins` that may want to end. To
+        compare what all their names stand for would cost what is to be spared."""
+        return (len(sys.__dict__), len(builtins.__dict__)) == self.sizes and all(
+            sys.__dict__[hook] is sys.__dict__[f"__{hook}__"] for hook in HOOKS
+        )
 
     def unblock(self):
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
@@ -160,13 +205,11 @@ class Warm:
             if handler is not None:
                 signal.signal(number, handler)
         self.unblock()
-        renew_environ(order["env"])
+        self.renew_environ(order["env"])
         if self.coerced is not None:  # by the interpreter, at its start in the C locale
             os.environ.setdefault("LC_CTYPE", self.coerced)
         time.tzset()
-        for name, stream in zip(("stdin", "stdout", "stderr"), self.streams):
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+        sys.__dict__.update(self.streams)
         renew_randomness()
         if "threading" in sys.modules:
             sys.modules["threading"].main_thread()._set_native_id()
@@ -175,6 +218,15 @@ class Warm:
             sys.orig_argv = list(argv)
         self.codes.clear()
         return call
+
+    def renew_environ(self, env):
+        """Most runs have the interpreter's own variables, and then some."""
+        begin = len(self.environ)
+        variables = list(env.items())
+        if variables[:begin] == self.environ:
+            add_to_environ(variables[begin:])
+        else:
+            renew_environ(variables)
 
     def module(self, argv):
         import runpy
@@ -189,7 +241,7 @@ class Warm:
         code = self.code or self.compile_or_exec(argv)
         self.code = None
         sys.argv = argv[1:]
-        sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+        sys.path.insert(0, self.folder or os.path.dirname(os.path.realpath(path)))
         sys.path_importer_cache[path] = None
         return [exec, (code, self.renew_main(path))]
 

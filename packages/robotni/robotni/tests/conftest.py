@@ -1,8 +1,9 @@
 """Fixtures: a project folder with a venv, and real parts of robotni in it."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
 import pytest
 
@@ -57,6 +58,19 @@ class House:
         self.runner.leave.close()
         self.store.close()
         end_all(self.datadir.path)
+
+
+@contextmanager
+def statements(house: House, said: List[str]) -> Iterator[None]:
+    """Has SQLite say what this thread asks it for, by either of its connections."""
+    reading = house.store._db.connection
+    with house.store._db.write():
+        writing = house.store._db.connection
+    for connection in (reading, writing):
+        connection.set_trace_callback(said.append)
+    yield
+    for connection in (reading, writing):
+        connection.set_trace_callback(None)
 
 
 @pytest.fixture

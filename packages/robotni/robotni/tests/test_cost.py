@@ -11,13 +11,13 @@ import pytest
 
 from robotni.listing import Filters
 from robotni.request import JobRequest
-from robotni.tests.conftest import House
+from robotni.tests.conftest import House, statements
 
 RUNNING = """
 import sys
 from pathlib import Path
 from robotni.request import JobRequest
-from robotni.tests.conftest import House
+from robotni.tests.conftest import House, statements
 
 house = House(Path(sys.argv[1]))
 for _ in range(int(sys.argv[2])):
@@ -40,14 +40,13 @@ def traced(house: House, jobs: int) -> "tuple[int, int]":
     """(transactions, statements beside their BEGIN and COMMIT) while `jobs` are submitted at once
     and then run."""
     said: List[str] = []
-    connection = house.store._db.connection
-    connection.set_trace_callback(said.append)
-    submitted = [
-        house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(jobs)
-    ]
-    assert house.store.take_ticket() is not None
-    house.runner.run(submitted[0].job_id)
-    connection.set_trace_callback(None)
+    with statements(house, said):
+        submitted = [
+            house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+            for _ in range(jobs)
+        ]
+        assert house.store.take_ticket() is not None
+        house.runner.run(submitted[0].job_id)
     assert all(house.engine.get(job.job_id).status == "completed" for job in submitted)
     once = [s for s, before in zip(said, ["", *said]) if s != before]  # triggers say it again
     begun = sum(s.startswith("BEGIN IMMEDIATE") for s in once)

@@ -15,7 +15,7 @@ from robotni.request import JobRequest
 from robotni.rows import COLUMNS, cells_of
 from robotni.schema import MIGRATIONS
 from robotni.store import Store
-from robotni.tests.conftest import House
+from robotni.tests.conftest import House, statements
 
 HELLO: Dict[str, Any] = {"script": "hello.py", "venv": ".venv"}
 
@@ -215,10 +215,8 @@ def test_flush_lets_other_writers_have_their_turn(
     for delay in (None, 60, None, None, 60):
         submit(house, delay=delay)
     said: List[str] = []
-    connection = house.store._db.connection
-    connection.set_trace_callback(said.append)
-    assert house.engine.flush() == {"pending": 3, "scheduled": 2}
-    connection.set_trace_callback(None)
+    with statements(house, said):
+        assert house.engine.flush() == {"pending": 3, "scheduled": 2}
     assert said.count("COMMIT") == 3
     assert house.engine.counts()["cancelled"] == 5
 
@@ -423,8 +421,12 @@ def test_a_second_ticket_of_a_job_that_runs_is_dropped(house: House) -> None:
 
 
 def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
-    assert house.store._db.sql("PRAGMA synchronous").fetchone() == (2,)
-    assert house.store._db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
+    db = house.store._db
+    db.close()
+    assert db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
+    db.close()  # the next write opens its connection again
+    assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
 
 
 def test_a_database_from_before_warm_runs_is_brought_up_to_date(tmp_path: Path) -> None:

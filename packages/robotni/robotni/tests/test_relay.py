@@ -98,13 +98,15 @@ def test_on_a_full_disk_neither_end_nor_claim_is_there_and_nobody_minds(house: H
     (pages,) = sql("PRAGMA page_count").fetchone()
     sql("CREATE TRIGGER fill AFTER UPDATE ON job WHEN NEW.status = 'running' BEGIN "
         "INSERT INTO clean_day VALUES (hex(randomblob(1000000))); END")  # fmt: skip
-    sql(f"PRAGMA max_page_count = {pages}")
+    with house.store._db.write():
+        sql(f"PRAGMA max_page_count = {pages}")
     with house.runner.minding.thread() as minder:
         with pytest.raises(StorageFull):
             house.runner.settler._settle_once(first, ENDED, {}, minder)
         assert house.runner.minding.mind(second.job_id, 1)
     assert (states(house, first, second), tickets(house)) == (["running", "pending"], 1)
-    sql(f"PRAGMA max_page_count = {pages + 10_000}")
+    with house.store._db.write():
+        sql(f"PRAGMA max_page_count = {pages + 10_000}")
     sql("DROP TRIGGER fill")
     assert house.store.take_ticket() is not None  # it is handed out again
 

@@ -260,11 +260,9 @@ def test_a_claim_that_finds_no_room_leaves_its_ticket_to_others(house: House) ->
     fill = "INSERT INTO clean_day VALUES (hex(randomblob(1000000)))"
     sql(f"CREATE TRIGGER fill AFTER UPDATE ON job BEGIN {fill}; END")
 
-    def run_without_room() -> None:
-        house.store._db.sql(f"PRAGMA max_page_count = {pages}")
-        house.runner.run(job.job_id)
-
-    thread = threading.Thread(target=run_without_room)
+    with house.store._db.write():
+        sql(f"PRAGMA max_page_count = {pages}")
+    thread = threading.Thread(target=house.runner.run, args=(job.job_id,))
     thread.start()
     eventually(lambda: house.store.take_ticket() is not None)
     sql("DROP TRIGGER fill")

@@ -8,7 +8,7 @@ from robotni.errors import InvalidRequest, QueueFull, StorageFull
 from robotni.job import Job
 from robotni.problems import validated
 from robotni.submissions import Submitted, Wanted
-from robotni.tests.conftest import House
+from robotni.tests.conftest import House, statements
 
 HELLO = {"script": "hello.py", "venv": ".venv"}
 
@@ -27,9 +27,8 @@ def ids(outcomes: List[Any]) -> List[str]:
 
 def test_they_are_stored_in_one_transaction(house: House) -> None:
     said: List[str] = []
-    house.store._db.connection.set_trace_callback(said.append)
-    outcomes = house.engine.submit_all([wants() for _ in range(5)])
-    house.store._db.connection.set_trace_callback(None)
+    with statements(house, said):
+        outcomes = house.engine.submit_all([wants() for _ in range(5)])
     assert sum(s == "COMMIT" for s in said) == 1
     assert len(ids(outcomes)) == 5
     assert ids(outcomes) == stored(house)
@@ -94,8 +93,9 @@ def test_what_breaks_one_breaks_no_other(house: House, monkeypatch: pytest.Monke
 def test_on_a_full_disk_nobody_is_told_of_success(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (pages,) = house.store._db.sql("PRAGMA page_count").fetchone()
-    house.store._db.sql(f"PRAGMA max_page_count = {pages}").fetchone()
+    with house.store._db.write():
+        (pages,) = house.store._db.sql("PRAGMA page_count").fetchone()
+        house.store._db.sql(f"PRAGMA max_page_count = {pages}").fetchone()
     outcomes = house.engine.submit_all([wants(args=["x" * 30_000]) for _ in range(9)])
     assert {type(outcome) for outcome in outcomes} == {StorageFull}
     assert stored(house) == []

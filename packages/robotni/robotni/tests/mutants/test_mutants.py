@@ -61,8 +61,8 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "not synced at each commit": Mutant(
         "database.py",
-        '"synchronous": "full"',
-        '"synchronous": "normal"',
+        '"synchronous = full"',
+        '"synchronous = normal"',
         "test_engine.py::test_sqlite_keeps_its_promise_of_durability",
     ),
     "the shim ignores its lock": Mutant(
@@ -74,7 +74,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "no evidence before the start": Mutant(
         "shim/run.py",
-        "        write_padded(self.evidence, evidence)\n",
+        "        write_padded(self.evidence, encode(evidence).encode())\n",
         "",
         "test_shim.py::test_the_start_is_on_record_before_the_script_begins",
     ),
@@ -92,8 +92,8 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "a part that fails undoes nothing": Mutant(
         "database.py",
-        "with self._db.atomic() if apart else nullcontext():",
-        "with nullcontext():",
+        '            self.sql("ROLLBACK TO share")\n',
+        "",
         "test_database.py::test_what_one_raises_undoes_its_own_part_alone",
     ),
     "the next run is nobody's": Mutant(
@@ -107,6 +107,18 @@ MUTANTS: Dict[str, Mutant] = {
         " and not self.orphans",
         "",
         "test_relay.py::test_an_orphan_comes_before_what_waits",
+    ),
+    "rung for before it is stored": Mutant(
+        "submissions.py",
+        "        earlier = self._store.insert_all(jobs, self._most)\n",
+        "        self._ring()\n        earlier = self._store.insert_all(jobs, self._most)\n",
+        "test_submissions.py::test_the_bell_rings_once_and_after_all_are_stored",
+    ),
+    "modules of a warm script are not cleared": Mutant(
+        "shim/warm.py",
+        "            clear(module.__dict__)\n",
+        "            pass\n",
+        "test_warm.py::test_a_script_cannot_tell_warm_from_cold[finalizers in modules]",
     ),
     "a terminal row may change": Mutant(
         "schema.py",
