@@ -131,19 +131,21 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),  # asked for at each request
     )
     app.state.engine = engine
     app.state.starter = starter
     problems.install(app)
     reads, writes = Threads(READERS, "reader"), Threads(WRITERS, "writer")
-    app.include_router(routes_worker.create_router(engine, reads, writes))
-    app.include_router(
+    for router in (
+        routes_worker.create_router(engine, reads, writes),
         routes_status.create_router(
             engine, stats, reads, starter.is_worker_running, starter.warm, lambda: p95(durations)
-        )
-    )
-    app.include_router(routes_queue.create_router(engine, reads, writes))
-    app.include_router(pages.create_router())
+        ),
+        routes_queue.create_router(engine, reads, writes),
+        pages.create_router(),
+    ):
+        app.router.routes += router.routes  # themselves: `include_router` puts a search before them
     _add_health(app, engine, reads)
     _add_metrics(app, engine, starter, answers, reads)
     app.add_middleware(Slashes)

@@ -76,7 +76,7 @@ async def read_body(scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
     try:
         return await _receive_body(receive)
     except asyncio.CancelledError:
-        if not patience.is_over:
+        if not patience.was_all():
             raise
         return Refusal(408, "body_too_slow", "the body did not arrive in 10 s; send it at once")
     finally:
@@ -88,14 +88,19 @@ class Patience:
     by a task of its own, and most bodies are there already."""
 
     def __init__(self, seconds: float) -> None:
-        self.is_over = False
-        self._task = asyncio.current_task()
+        self._is_over = False
+        self._task: Any = asyncio.current_task()
+        self._before = self._task.cancelling() if hasattr(self._task, "cancelling") else 0
         self._timer = asyncio.get_running_loop().call_later(seconds, self._lose)
 
     def _lose(self) -> None:
-        assert self._task is not None, "a coroutine runs in a task"
-        self.is_over = True
+        self._is_over = True
         self._task.cancel()
+
+    def was_all(self) -> bool:
+        """Whether it was this that cancelled the task, and nobody else did."""
+        uncancel = getattr(self._task, "uncancel", None)  # from Python 3.11 on
+        return self._is_over and (uncancel is None or uncancel() <= self._before)
 
     def end(self) -> None:
         self._timer.cancel()

@@ -60,6 +60,7 @@ class Database:
         self._writer: Optional[sqlite3.Connection] = None
         self._open()
         self._migrate()
+        self.close()  # a process that is forked from this one must not inherit a connection
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -57,6 +57,7 @@ class Engine:
             settings, store, jobs, Intake(settings, self._registry), ring, clock
         )
         self._started_at = clock()
+        self._clean_day = ""
 
     # submit
 
@@ -217,8 +218,14 @@ class Engine:
             counts[PENDING]
             or counts[RUNNING]
             or (due is not None and due <= now)
-            or not self._store.cleanup.is_clean(local_date(now))
+            or not self._is_clean(local_date(now))
         )
+
+    def _is_clean(self, day: str) -> bool:
+        """Whether the clean-up of `day` has been taken on; once it is, it stays so."""
+        if self._clean_day != day and self._store.cleanup.is_clean(day):
+            self._clean_day = day
+        return self._clean_day == day
 
     def check(self) -> None:
         """Raises when store or disk cannot be used."""

@@ -34,8 +34,7 @@ DIFFERENCES: Tuple[str, ...] = (
     "ps, /proc/self/cmdline and environ show how the warm interpreter was started",
     "inspect.stack(), print_stack() and a warning's stacklevel see one frame below the script's",
     "gc.get_freeze_count() is not 0, and peak memory (ru_maxrss) counts the preloaded modules",
-    "objects that preloaded modules hold at the end of a script get no __del__, nor does what it "
-    "has put in the place of a builtin",
+    "objects that preloaded modules hold at the end of a script get no __del__",
     "no -X flag, and no variable PYTHON…, can be given",
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ class Orders:
             "timeout": job.timeout,
             "grace": settings.kill_grace,
             "maxOutput": settings.max_output,
+            "tellEnd": True,
         }
 
 

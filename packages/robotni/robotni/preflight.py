@@ -6,7 +6,6 @@ resolved, since the link is the venv.
 """
 
 import os
-import re
 import shlex
 import stat
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from robotni.errors import FieldError, InvalidRequest
 
-_HOME = re.compile(r"(?mi)^\s*home\s*=\s*(.+?)\s*$")
 MAX_CONFIG = 65536  # bytes of a venv's configuration that are read
 MAX_LINKS = 64  # the kernel follows 40, so what has more leads nowhere
 
@@ -171,10 +169,19 @@ def _fault_of_python(venv: str, config: str) -> Optional[str]:
         return f"{venv} {f'points at {gone}, which is gone' if gone else 'has no bin/python'}"
     if not os.access(python, os.X_OK):
         return f"{python} cannot be run"
-    home = _HOME.search(config)  # of the interpreter it was made with
-    if home is not None and not os.path.isdir(home[1]):
-        return f"{venv} is built on a Python in {home[1]}, which is gone"
+    home = _home_in(config)
+    if home and not os.path.isdir(home):
+        return f"{venv} is built on a Python in {home}, which is gone"
     return None
+
+
+def _home_in(config: str) -> str:
+    """The folder of the interpreter a venv was made with, empty when that is not said."""
+    for line in config.splitlines():
+        key, _, value = line.partition("=")
+        if key.strip().lower() == "home":
+            return value.strip()
+    return ""
 
 
 def _config_of(venv: str) -> Optional[str]:

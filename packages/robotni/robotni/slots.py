@@ -118,12 +118,12 @@ class Slot:
         ready = [fd for fd, _ in poll.poll()]
         if self._socket.fileno() not in ready:
             return LEFT
-        self.has_run = False
         try:
             answer = self._socket.recv(wire.ANSWER)
         except ConnectionError:
             answer = b""
         self.facts = json.loads(answer[1:]) if answer[1:] else None
+        self.has_run = False
         return {wire.ENDED: ENDED, wire.NOT_BEGUN: NOT_BEGUN}.get(answer[:1], DIED)
 
     def kill(self) -> None:

@@ -75,8 +75,7 @@ class Store:
             earlier = self.by_key(job.idempotency_key)
             if earlier is not None:
                 return earlier
-        counts = self.counts()
-        if sum(counts[state] for state in WAITING) >= max_pending:
+        if self._waiting() >= max_pending:
             raise QueueFull(
                 f"{max_pending} jobs wait already; try again later, or raise ROBOTNI_MAX_PENDING"
             )
@@ -104,6 +103,11 @@ class Store:
     def running(self) -> List[Job]:
         rows = self._db.sql(f"{SELECT} WHERE status = ? ORDER BY job_id", (RUNNING,))
         return [to_job(cells) for cells in rows.fetchall()]
+
+    def _waiting(self) -> int:
+        row = self._db.sql("SELECT sum(jobs) FROM tally WHERE status IN (?, ?)", tuple(WAITING))
+        waiting: int = row.fetchone()[0]
+        return waiting
 
     def counts(self) -> Dict[str, int]:
         """Number of jobs in each state."""

@@ -25,6 +25,7 @@ AT_ONCE = 64  # calls that are served together: some milliseconds
 
 Wanted = TypeVar("Wanted")
 Result = TypeVar("Result")
+_Call = Tuple[Any, asyncio.AbstractEventLoop, Any]  # what is wanted, by whom, the future result
 
 
 def limit_others() -> None:
@@ -65,8 +66,7 @@ class Together(Generic[Wanted, Result]):
     ) -> None:
         self._threads = threads
         self._work = work
-        self._waiting: Deque[Tuple[Wanted, asyncio.AbstractEventLoop, asyncio.Future[Result]]]
-        self._waiting = deque()
+        self._waiting: Deque[_Call] = deque()
         self._called_by: Any = None  # the event loop that is about to call the thread
 
     async def __call__(self, wanted: Wanted) -> Result:
@@ -75,18 +75,32 @@ class Together(Generic[Wanted, Result]):
         self._waiting.append((wanted, loop, future))
         if self._called_by is not loop:
             self._called_by = loop
-            loop.call_soon(self._threads.submit, self._serve)
+            loop.call_soon(self._call)
         return await future
+
+    def _call(self) -> None:
+        try:
+            self._threads.submit(self._serve)
+        except RuntimeError as error:  # no thread can be started
+            self._called_by = None
+            some = self._gathered()
+            self._hand_out(some, [error] * len(some))
 
     def _serve(self) -> None:
         self._called_by = None
-        some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        some = self._gathered()
         if self._waiting:  # after what other calls want of the thread
             self._threads.submit(self._serve)
         try:
             results = self._work([wanted for wanted, _, _ in some])
         except Exception as error:
             results = [error] * len(some)
+        self._hand_out(some, results)
+
+    def _gathered(self) -> List[_Call]:
+        return [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+
+    def _hand_out(self, some: List[_Call], results: Sequence[Any]) -> None:
         for loop in {loop for _, loop, _ in some}:
             theirs = [(future, r) for (_, of, future), r in zip(some, results) if of is loop]
             try:

@@ -4,6 +4,7 @@ import errno
 import os
 
 EXIT_ROOM = 2048  # bytes that the evidence of a start takes, so that of the end finds room
+VMSTAT_ROOM = 1 << 16
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -15,9 +16,7 @@ def write_padded(fd, text):
     """Writes over what was there, always EXIT_ROOM bytes: what comes later finds room on a full
     disk, and one write is there as a whole or not at all, whenever this process is killed."""
     text = text.ljust(EXIT_ROOM)
-    written = os.pwrite(fd, text, 0)
-    os.ftruncate(fd, len(text))  # a script may have written there, too
-    if written < len(text):
+    if os.pwrite(fd, text, 0) < len(text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -27,6 +26,13 @@ def is_at(fd, path):
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def open_vmstat():
+    try:
+        return os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # no Linux
+        return None
 
 
 def remove(path):
@@ -45,13 +51,10 @@ def sync(path):
         os.close(fd)
 
 
-def oom_kills():
-    """Processes the kernel ended so far for want of memory; 0 where it does not tell."""
-    try:
-        with open("/proc/vmstat", "rb", buffering=0) as file:
-            text = file.readall()
-    except OSError:
-        return 0
+def oom_kills(fd):
+    """Processes the kernel ended so far for want of memory, as `/proc/vmstat` tells, which is open;
+    0 where it does not tell."""
+    text = b"" if fd is None else os.pread(fd, VMSTAT_ROOM, 0)
     at = text.find(b"\noom_kill ")
     return int(text[at + 10 :].split(None, 1)[0]) if at >= 0 else 0
 

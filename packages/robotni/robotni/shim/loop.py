@@ -11,10 +11,11 @@ import select
 import socket
 import sys
 
+from .evidence import open_vmstat
 from .ring import Ring
 from .run import Run
 from .tree import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
-from .wire import ENDED, NOT_BEGUN, receive
+from .wire import answer, receive
 
 HANDLED = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # SIGKILL ends a shim
 
@@ -97,7 +98,7 @@ def listen():
 def serve(worker, wake, start):
     """Runs one after another. In a fork it comes back, with the run that the process is to become,
     and what else it has."""
-    ring = Ring()
+    ring, vmstat = Ring(), open_vmstat()
     last = None
     while True:
         try:
@@ -107,7 +108,7 @@ def serve(worker, wake, start):
         if message is None:
             break
         order, lock = message
-        run = Run(order, wake, ring, start)
+        run = Run(order, wake, ring, vmstat, start)
         begun = run.begin()
         if begun:
             run.spawn()
@@ -117,7 +118,7 @@ def serve(worker, wake, start):
         last = run if begun else None
         os.close(lock)
         try:
-            worker.send(ENDED + run.word if begun else NOT_BEGUN)
+            worker.send(answer(begun, run.word))
         except OSError:  # the worker is gone; the evidence is there
             break
         if run.survived:

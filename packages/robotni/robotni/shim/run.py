@@ -6,7 +6,7 @@ import select
 import signal
 import time
 
-from .evidence import FULL, create, exit_of, is_at, oom_kills, remove, sync, write_padded
+from .evidence import EXIT_ROOM, FULL, create, exit_of, is_at, oom_kills, remove, sync, write_padded
 from .tree import descendants, mark
 
 DRAIN = 1 << 16
@@ -18,20 +18,21 @@ GIVE_UP = 30.0  # seconds until what not even SIGKILL ends is left alone
 class Run:
     """One run, from evidence to evidence. `start(order, stdin, output)` gives the script's pid."""
 
-    def __init__(self, order, wake, ring, start):
+    def __init__(self, order, wake, ring, vmstat, start):
         self.order = order
         self.folder = order["folder"]
         self.wake = wake
         self.ring = ring
+        self.vmstat = vmstat
         self.start = start
         self.child = None
         self.status = None
         self.total = self.kept = 0
         self.stopped_by = None
         self.spawn_error = None
-        self.survived = False
+        self.survived = self.is_alone = False
         self.pipe = self.log = self.evidence = None
-        self.word = b""  # what the evidence of the end says, once it is there
+        self.word = b""  # what the evidence of the end says, for workers that know of it
 
     @property
     def is_fork(self):
@@ -45,7 +46,7 @@ class Run:
         """Whether the run counts as started, whatever happens to us; if not (a full disk), nothing
         has happened."""
         self.started_at = time.time()
-        self.ooms = oom_kills()
+        self.ooms = oom_kills(self.vmstat)
         try:
             self.leave_word()
         except OSError:
@@ -168,16 +169,19 @@ class Run:
                 pass
 
     def reap(self):
-        """Collects the dead; whether any process is left below this one."""
-        while True:
+        """Collects the dead; whether any process is left below this one. Once there is none, none
+        can come back to it."""
+        while not self.is_alone:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return False
+                self.is_alone = True
+                break
             if pid == 0:
                 return True
             if pid == self.child:
                 self.status = status
+        return False
 
     def wait(self, seconds):
         """Sleeps until there is output, a signal or a ring, at most `seconds`; takes it in."""
@@ -232,7 +236,7 @@ class Run:
             "signal": number,
             "stoppedBy": self.stopped_by,
             "spawnError": self.spawn_error and self.spawn_error[:1000],
-            "outOfMemory": killed and oom_kills() > self.ooms,
+            "outOfMemory": killed and oom_kills(self.vmstat) > self.ooms,
             "outputBytes": self.total,
             "outputTruncated": self.total > self.kept,
         }
@@ -245,8 +249,9 @@ class Run:
                     os.fsync(self.log)
                     self.sync_folders()
                 write_padded(self.evidence, text)
+                os.ftruncate(self.evidence, max(len(text), EXIT_ROOM))  # a script may write there
                 self.publish(text)
-                self.word = text
+                self.word = text if self.order.get("tellEnd") else b""
                 return
             except OSError as error:
                 if error.errno not in FULL:

@@ -8,13 +8,11 @@ compile, a zip file) gets one by exec. `DIFFERENCES` in `interpreters.py` says w
 
 import _signal as signal  # what `signal` is made of, without making enums of all in a mask
 import atexit
-import builtins
 import ctypes
 import gc
 import os
 import sys
 import time
-from _weakref import ref
 
 from .codes import Codes, stamp
 from .inside import close_all, descriptors, has_threads, tasks
@@ -22,43 +20,28 @@ from .renewal import add_to_environ, new_streams, renew_environ, renew_randomnes
 
 ALL = signal.valid_signals()
 STREAMS = ("stdin", "stdout", "stderr")
-HOOKS = ("excepthook", "unraisablehook", "displayhook", "breakpointhook")
 
 
 class Last:
-    """What `sys.modules` (or `sys`) loses last, when nothing but this is left of a script: it does
-    what the interpreter would do next for the script's sake, and then the process ends.
+    """What `sys` loses last, when nothing of a script is left: the process ends then.
 
     As after the end of an interpreter, by `exit` of the C library; but the interpreter, which is
     in the shim still, is not taken apart.
     """
 
     exit = ctypes.PyDLL(None).exit  # what a library does then may still need the interpreter
-    collect = staticmethod(gc.collect)
-    sys = sys
 
-    def __init__(self, code, modules):
+    def __init__(self, code, output):
         self.code = code
-        self.left = [ref(module) for module in modules]
+        self.output = output
 
     def __del__(self):
-        self.collect()
-        left = [module for module in (reference() for reference in self.left) if module]
-        for module in reversed(left):
-            clear(module.__dict__)
-        if left:
-            self.sys.stdout = self.sys.stderr = None  # what was in them finds nobody to tell
-            self.collect()
+        for stream in self.output:
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # closed, or nobody reads
+                pass
         self.exit(self.code)
-
-
-def clear(space):
-    """As the interpreter clears a module that something refers to still."""
-    for is_first in (True, False):
-        for name in space:
-            is_private = name[:1] == "_" and name[1:2] != "_"
-            if is_private if is_first else name != "__builtins__":
-                space[name] = None
 
 
 def is_plain(pair):
@@ -104,7 +87,6 @@ class Warm:
         streams = list(zip(STREAMS, new_streams()))
         self.streams = {**dict(streams), **{f"__{name}__": stream for name, stream in streams}}
         self.environ = list(os.environ.items())
-        self.sizes = len(sys.__dict__), len(builtins.__dict__)
         gc.collect()
         gc.freeze()  # so that a collection in a script copies no page of these
         return None
@@ -175,20 +157,8 @@ class Warm:
         modules.update(reversed(own))
         streams = self.streams
         plain = sys.stdout is streams["stdout"] and sys.stderr is streams["stderr"]
-        if self.exit_code is None or not plain or tasks() > 1:
-            return
-        if self.is_untouched():
-            left = [m for _, m in own if type(m) is type(sys) and m not in (sys, builtins)]
-            modules["robotni's last"] = Last(self.exit_code, left)
-        else:  # after all that is in those two
-            sys.last = Last(self.exit_code, [])
-
-    def is_untouched(self):
-        """Whether the script has left nothing in `sys` and `builtins` that may want to end. To
-        compare what all their names stand for would cost what is to be spared."""
-        return (len(sys.__dict__), len(builtins.__dict__)) == self.sizes and all(
-            sys.__dict__[hook] is sys.__dict__[f"__{hook}__"] for hook in HOOKS
-        )
+        if self.exit_code is not None and plain and tasks() == 1:
+            sys.last = Last(self.exit_code, (sys.stdout, sys.stderr))
 
     def unblock(self):
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)

@@ -10,7 +10,14 @@ HEADER = struct.Struct("!I")
 # `loads`, less what it does for strangers' texts
 parse = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 ENDED, NOT_BEGUN = b"!", b"?"
-ANSWER = 4096  # bytes, at most: one of those two and, after the first, what `exit.json` says
+ANSWER = 4096  # bytes, at most
+
+
+def answer(begun, word):
+    """One of those two and, after the first, what `exit.json` says, unless that is too long."""
+    if not begun:
+        return NOT_BEGUN
+    return ENDED + word if len(word) < ANSWER else ENDED
 
 
 def receive(sock):
@@ -24,7 +31,8 @@ def receive(sock):
     data += read_exactly(sock, HEADER.size - len(data)) if data else b""
     if len(data) < HEADER.size or not fds:
         return None
-    os.set_inheritable(fds[0], False)
+    if not flags:
+        os.set_inheritable(fds[0], False)
     (size,) = HEADER.unpack(data)
     body = read_exactly(sock, size)
     return (parse(body.decode(), 0)[0], fds[0]) if len(body) == size else None

@@ -1,7 +1,10 @@
 """Writes of several threads in one transaction: stored together, failing apart."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
@@ -83,6 +86,7 @@ def test_what_one_raises_alone_undoes_it(house: House) -> None:
 
     with pytest.raises(ValueError, match="its own"):
         house.store._db.together(fail)
+    assert house.store.cleanup.claim_day("later")
     assert not house.store.cleanup.is_clean("never")
 
 
@@ -124,3 +128,39 @@ def test_a_turn_that_cannot_be_had_leaves_nothing_to_the_next_one(house: House) 
     assert house.store.cleanup.claim_day("later")
     assert db.together(lambda: house.store.cleanup.is_clean("later"))
     assert not house.store.cleanup.is_clean("never")
+
+
+FORKED = """
+import os, sqlite3, subprocess, sys, time
+from pathlib import Path
+from robotni.tests.conftest import House
+from robotni.request import JobRequest
+
+house = House(Path(sys.argv[1]))  # as an app is built before a server forks
+look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute("
+look += "'SELECT count(*) FROM job').fetchone()[0])"
+look = [sys.executable, "-c", look, str(house.datadir.database)]
+builder = os.getpid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == builder:
+    time.sleep(0.01)
+for _ in range(3):
+    subprocess.run(look, stdout=subprocess.DEVNULL)  # the last to close takes the log away
+    house.engine.submit(JobRequest(script="hello.py", venv=".venv"))
+    print(subprocess.run(look, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
+"""
+
+
+def test_nothing_is_lost_in_a_fork_of_the_process_that_built_it(project: Path) -> None:
+    (project / "forked.py").write_text(FORKED)
+    command = [sys.executable, "forked.py", str(project)]
+    run = subprocess.run(
+        command,
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["1", "2", "3"]

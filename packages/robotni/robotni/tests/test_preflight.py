@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robotni.errors import InvalidRequest
-from robotni.preflight import Place, Preflight, venv_python
+from robotni.preflight import Place, Preflight, fault_of_venv, venv_python
 from robotni.settings import load
 from robotni.tests.processes import make_venv
 
@@ -461,3 +461,26 @@ def test_a_copied_venv_whose_base_is_gone_is_told_so(tmp_path: Path) -> None:
     fault = Preflight(tmp_path, (tmp_path,))._check_venv(str(tmp_path / "copied"))
     assert fault is not None
     assert "built on a Python in /gone/bin, which is gone; recreate it" in fault
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_configuration_is_read_as_python_reads_it(tmp_path: Path, end: str) -> None:
+    make_venv(tmp_path / "venv")
+    config = tmp_path / "venv" / "pyvenv.cfg"
+    lines = [" HOME=  /gone/bin\t", "include-system-site-packages = false", "home = /other"]
+    config.write_bytes(end.join([*lines, *[""] * 60_000]).encode())
+    fault = fault_of_venv(str(tmp_path / "venv"))
+    assert fault is not None
+    assert "built on a Python in /gone/bin, which is gone" in fault
+
+
+def test_a_configuration_that_is_no_file_makes_no_venv(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    config = tmp_path / "venv" / "pyvenv.cfg"
+    config.unlink()
+    for make in (config.mkdir, lambda: os.mkfifo(config)):
+        make()
+        fault = fault_of_venv(str(tmp_path / "venv"))
+        assert fault is not None
+        assert "no virtual environment (no readable pyvenv.cfg)" in fault
+        config.rmdir() if config.is_dir() else config.unlink()

@@ -105,6 +105,30 @@ def test_output_exit_code_and_evidence_of_a_run(launcher: Launcher) -> None:
     assert not launcher.rundir.is_held()
 
 
+def test_the_worker_is_told_what_the_evidence_says_if_it_asks(launcher: Launcher) -> None:
+    facts = launcher.run("raise SystemExit(3)", tellEnd=True)
+    assert facts["exitCode"] == 3
+    assert launcher.slot.facts == facts
+    facts = launcher.run("pass")  # as a worker of an earlier version does
+    assert facts["exitCode"] == 0
+    assert launcher.slot.facts is None
+
+
+def test_an_end_that_is_too_long_to_tell_is_read_and_takes_nothing_along(
+    launcher: Launcher,
+) -> None:
+    gone = "/" + "深" * 80 + "/" + "深" * 80
+    for _ in range(2):
+        facts = launcher.run("pass", argv=["/gone/" + "深" * 900], cwd="/", tellEnd=True)
+        assert len(facts["spawnError"]) > 700
+        assert launcher.slot.facts is None
+        facts = launcher.run("raise SystemExit(4)", tellEnd=True)
+        assert facts["exitCode"] == 4
+        assert launcher.slot.facts == facts
+    facts = launcher.run("pass", argv=[gone], cwd="/", tellEnd=True)
+    assert launcher.slot.facts == facts
+
+
 def test_the_start_is_on_record_before_the_script_begins(launcher: Launcher) -> None:
     script = "import json, os; print(json.load(open(os.environ['FOLDER'] + '/started')))"
     launcher.run(script)

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Coroutine, Dict, Iterable, List, Optional, Sequence
 
 import pytest
 
@@ -35,6 +35,11 @@ def test_of_many_calls_so_many_run_at_once_and_all_are_answered() -> None:
     assert max(most) == 2
 
 
+def finished(call: Coroutine[Any, Any, Any]) -> Any:
+    """Its result, within a time in which nothing that works is late."""
+    return asyncio.run(asyncio.wait_for(call, 10))
+
+
 class Served:
     """What `Together` was asked to do, a list for each time; `b` is refused, `x` breaks all."""
 
@@ -55,11 +60,11 @@ class Served:
 
 def test_what_is_wanted_at_once_is_served_at_once_and_each_has_its_own_result() -> None:
     served = Served()
-    a, b, c = asyncio.run(served.all_of("abc"))
+    a, b, c = finished(served.all_of("abc"))
     assert (a, str(b), c) == ("A", "refused", "C")
     assert served.batches == [["a", "b", "c"]]
-    assert [str(error) for error in asyncio.run(served.all_of("ax"))] == ["broken", "broken"]
-    assert asyncio.run(served.all_of("d")) == ["D"]
+    assert [str(error) for error in finished(served.all_of("ax"))] == ["broken", "broken"]
+    assert finished(served.all_of("d")) == ["D"]
 
 
 def test_what_comes_while_the_thread_is_busy_is_served_together_next() -> None:
@@ -79,7 +84,7 @@ def test_what_comes_while_the_thread_is_busy_is_served_together_next() -> None:
         go_on.set()
         return await asyncio.gather(*asked)
 
-    assert asyncio.run(one_by_one()) == ["A", "C", "D"]
+    assert finished(one_by_one()) == ["A", "C", "D"]
     assert [batch for batch in served.batches if batch] == [["a", "c", "d"]]
 
 
@@ -93,9 +98,28 @@ def test_a_crowd_lets_other_calls_of_the_thread_in_between() -> None:
         return await asked
 
     served.threads.submit(lambda: time.sleep(0.1))
-    assert asyncio.run(crowd()) == ["A"] * (3 * AT_ONCE)
+    assert finished(crowd()) == ["A"] * (3 * AT_ONCE)
     assert [len(batch) for batch in served.batches if batch] == [AT_ONCE] * 3
     assert seen and seen[0] < 3
+
+
+def test_while_no_thread_can_be_started_calls_fail_and_later_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = Served()
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def before_and_after() -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            failed = await served.all_of("ac")
+        return failed, await served.all_of("d")
+
+    failed, later = finished(before_and_after())
+    assert [str(error) for error in failed] == ["can't start new thread"] * 2
+    assert later == ["D"]
 
 
 def test_who_gives_up_takes_nobody_along() -> None:
@@ -109,14 +133,14 @@ def test_who_gives_up_takes_nobody_along() -> None:
         go_on.set()
         return await kept
 
-    assert asyncio.run(one_of_two()) == "C"
+    assert finished(one_of_two()) == "C"
 
 
 def test_calls_of_two_event_loops_are_each_answered_in_their_own() -> None:
     served, go_on = Served(), threading.Event()
     served.threads.submit(lambda: go_on.wait(10))
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(asyncio.run, served.all_of(letters)) for letters in ("ac", "de")]
+        asked = [pool.submit(finished, served.all_of(letters)) for letters in ("ac", "de")]
         time.sleep(0.1)
         go_on.set()
     assert [one.result() for one in asked] == [["A", "C"], ["D", "E"]]
@@ -125,16 +149,13 @@ def test_calls_of_two_event_loops_are_each_answered_in_their_own() -> None:
 def test_an_event_loop_that_ended_keeps_no_other_from_being_served() -> None:
     served = Served()
 
-    async def give_up() -> Any:
-        asked = asyncio.ensure_future(served.together("a"))
-        await asyncio.sleep(0)  # it has asked, and the thread is not called yet
-        return asked
-
     loop = asyncio.new_event_loop()
-    asked = loop.run_until_complete(give_up())
+    asked = loop.create_task(served.together("a"))
+    loop.call_soon(loop.stop)  # before the thread is called
+    loop.run_forever()
     loop.close()
     assert not asked.done()
-    assert asyncio.run(served.all_of("c")) == ["C"]
+    assert finished(served.all_of("c")) == ["C"]
 
 
 JOBS = "/api/worker/jobs"

@@ -114,12 +114,6 @@ MUTANTS: Dict[str, Mutant] = {
         "        self._ring()\n        earlier = self._store.insert_all(jobs, self._most)\n",
         "test_submissions.py::test_the_bell_rings_once_and_after_all_are_stored",
     ),
-    "modules of a warm script are not cleared": Mutant(
-        "shim/warm.py",
-        "            clear(module.__dict__)\n",
-        "            pass\n",
-        "test_warm.py::test_a_script_cannot_tell_warm_from_cold[finalizers in modules]",
-    ),
     "a terminal row may change": Mutant(
         "schema.py",
         "WHEN OLD.status IN ({_TERMINAL})",
