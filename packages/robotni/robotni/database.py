@@ -85,29 +85,33 @@ class Database:
                 connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            str(self._path), BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        return connection
-
-    def _open(self) -> None:
-        """Two processes that make the file at once: the switch to WAL knows no busy timeout."""
+        """Waits for another process that makes the file, or takes its log away: the switch to WAL
+        knows no busy timeout."""
         give_up = time.monotonic() + BUSY_TIMEOUT
         while True:
+            connection = sqlite3.connect(
+                str(self._path), BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
             try:
-                self._own.connection = self._connect()
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > give_up:
-                    raise DataDirError(
-                        f"{self._path} cannot be opened ({error}); make the folder "
-                        "writable, or restore the file from a backup"
-                    ) from None
-                time.sleep(0.02)
+                for pragma in _PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}").fetchall()
+                return connection
             except sqlite3.DatabaseError as error:
-                raise self._unusable(error) from None
+                connection.close()
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+            time.sleep(0.02)
+
+    def _open(self) -> None:
+        try:
+            self._own.connection = self._connect()
+        except sqlite3.OperationalError as error:
+            raise DataDirError(
+                f"{self._path} cannot be opened ({error}); make the folder writable, or restore "
+                "the file from a backup"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from None
 
     def _unusable(self, error: sqlite3.DatabaseError) -> DataDirError:
         return DataDirError(
@@ -126,7 +130,8 @@ class Database:
                 for step in MIGRATIONS[version:]:
                     for statement in step:
                         self.sql(statement)
-                self.sql(f"PRAGMA user_version = {VERSION}")
+                if version < VERSION:  # to write it again would cost a wait for the disk
+                    self.sql(f"PRAGMA user_version = {VERSION}")
         except sqlite3.DatabaseError as error:
             raise self._unusable(error) from None
 

@@ -47,6 +47,8 @@ def result(outcome: Outcome) -> Submitted:
 
 
 class Submissions:
+    """Of one server. `ring` wakes a worker; `clock` gives seconds since the epoch."""
+
     def __init__(
         self,
         settings: Settings,

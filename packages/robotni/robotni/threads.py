@@ -89,13 +89,13 @@ class Together(Generic[Wanted, Result]):
     def _serve(self) -> None:
         self._called_by = None
         some = self._gathered()
-        if self._waiting:  # after what other calls want of the thread
-            self._threads.submit(self._serve)
         try:
             results = self._work([wanted for wanted, _, _ in some])
         except Exception as error:
             results = [error] * len(some)
         self._hand_out(some, results)
+        if self._waiting:  # after what other calls want of the thread
+            self._threads.submit(self._serve)
 
     def _gathered(self) -> List[_Call]:
         return [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]

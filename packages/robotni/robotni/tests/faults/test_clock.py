@@ -133,8 +133,10 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
     began = time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr("robotni.shim.run.time.time", jumping)
-        run = Run(order, wake, Ring(), spawn)
-        assert run.execute()
+        run = Run(order, wake, Ring(), None, spawn)
+        assert run.begin()
+        run.spawn()
+        run.end()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, died)
     os.close(wake)
