@@ -1,8 +1,8 @@
 """The web application: guard, errors, routes and the thread that keeps a worker alive.
 
-Budget: 0.8 ms of CPU for a submit (with the extra `fast`; else 1.0), of the 2.3 ms that a cold job
-costs beyond its script's own 7.1 (web 0.8, worker 1.0, shim 0.5; a no-op among hundreds on two
-cores, by the scheduler's own count).
+Budget: 0.7 ms of CPU for a submit, with the extra `fast`, of the 2.4 ms that a cold job costs
+beyond its script's own 8.1 (web 0.7, worker 1.1, shim 0.6; a no-op among hundreds on two cores, by
+the scheduler's own count). Alone and hot a submit takes 0.28: what runs in between empties caches.
 """
 
 import time

@@ -5,7 +5,7 @@ whose shim lives is waited for, not repeated. Evidence decides, in this order: t
 is held: it runs. `exit.json`: it ended so. `started`: it is lost. Nothing: it never started, or
 the machine went down since (a power cut may take the evidence): it is lost.
 A thread that ends a run takes what waits next in the same transaction, so under load a job costs
-two transactions with what the web process writes, else three. Budget: 1.0 ms of CPU in the worker.
+two transactions with what the web process writes, else three. Budget: 1.1 ms of CPU in the worker.
 It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
 """
 

@@ -1,6 +1,6 @@
 """Runs come from the worker, one after another, until it is gone.
 
-Budget: 0.5 ms of CPU for a run, which takes a process, a pipe and two new files; no wait for the
+Budget: 0.6 ms of CPU for a run, which takes a process, a pipe and two new files; no wait for the
 disk before the script starts.
 """
 
