@@ -2,10 +2,10 @@
 
 It promises durable transactions (`synchronous=FULL`, set explicitly: NORMAL loses acknowledged
 jobs in a power cut), begun IMMEDIATE, since a deferred one fails with "database is locked" in
-spite of the busy timeout. Each thread has a connection of its own for reading; writers, of all
-processes, queue at a file lock and are woken in turn, instead of asleep in SQLite's busy loop.
-What threads of one process want written meanwhile goes into one transaction: they wait for the
-disk once, together, not one after the other.
+spite of the busy timeout. Each thread has a connection of its own for reading; for writing there
+is one in a process. Writers, of all processes, queue at a file lock and are woken in turn, instead
+of asleep in SQLite's busy loop. What threads of one process want written meanwhile goes into one
+transaction: they wait for the disk once, together, not one after the other.
 """
 
 import sqlite3

@@ -4,12 +4,11 @@ Read without running anything. A worker type must have one; a script of a user m
 runs: `warm = true` and `preload = ["numpy"]`.
 """
 
-import os
 import re
-import stat
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from robotni import regular
 from robotni.errors import FieldError, InvalidRequest
 from robotni.request import MAX_PRELOAD, is_module
 
@@ -42,7 +41,8 @@ def block(text: str) -> Optional[Dict[str, Any]]:
 def warmth(script: str) -> Warmth:
     """What the header of a script asks for; InvalidRequest when that cannot be."""
     try:
-        found = (block(_beginning(script)) or {})["tool"]["robotni"]
+        text = (regular.beginning(script, MAX_HEADER) or b"").decode("utf-8", "replace")
+        found = (block(text.replace("\r\n", "\n")) or {})["tool"]["robotni"]
     except (KeyError, TypeError, ValueError):  # it asks for nothing; the rest is not ours to judge
         return Warmth(False, [])
     if not isinstance(found, dict):
@@ -60,17 +60,3 @@ def warmth(script: str) -> Warmth:
 def _fault(name: str, wanted: str) -> InvalidRequest:
     detail = f"{name} in the script's header [tool.robotni] is something else than {wanted}"
     return InvalidRequest([FieldError("/script", f"{detail}; mend it there")])
-
-
-def _beginning(path: str) -> str:
-    """The first bytes of a regular file, or nothing, without waiting."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # gone since it was checked; the launch will say so
-        return ""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, MAX_HEADER).decode("utf-8", "replace").replace("\r\n", "\n")
-    finally:
-        os.close(fd)

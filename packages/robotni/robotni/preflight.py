@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from robotni import regular
 from robotni.errors import FieldError, InvalidRequest
 
 MAX_CONFIG = 65536  # bytes of a venv's configuration that are read
@@ -142,10 +143,10 @@ class Preflight:
 
 def fault_of_venv(venv: str) -> Optional[str]:
     """What keeps `venv` from running anything, with how to mend it; None when nothing does."""
-    config = _config_of(venv)
+    config = regular.beginning(f"{venv}/pyvenv.cfg", MAX_CONFIG)
     if config is None:
         return f"{venv} {_no_venv(venv)} with: python3 -m venv {shlex.quote(venv)}"
-    fault = _fault_of_python(venv, config)
+    fault = _fault_of_python(venv, config.decode("utf-8", "replace"))
     if fault is not None:
         return f"{fault}; recreate it with: python3 -m venv --clear {shlex.quote(venv)}"
     return None
@@ -182,19 +183,6 @@ def _home_in(config: str) -> str:
         if key.strip().lower() == "home":
             return value.strip()
     return ""
-
-
-def _config_of(venv: str) -> Optional[str]:
-    """What its `pyvenv.cfg` says; None when there is no such file, or it cannot be read."""
-    try:
-        fd = os.open(f"{venv}/pyvenv.cfg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-        return os.read(fd, MAX_CONFIG).decode("utf-8", "replace") if is_file else None
-    finally:
-        os.close(fd)
 
 
 def _step(here: str, name: str) -> str:

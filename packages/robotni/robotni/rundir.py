@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
 
+from robotni import regular
 from robotni.datadir import is_locked, ring, take_folder
 from robotni.request import MAX_DEPTH, nests_deeper
 
@@ -147,7 +148,7 @@ class RunDir:
 
     def read_result(self) -> Any:
         """The script's JSON result, None when it wrote none; ValueError says what is wrong."""
-        data = _read_regular(self.result, MAX_RESULT + 1)
+        data = regular.beginning(self.result, MAX_RESULT + 1, os.O_NOFOLLOW)
         if data is None:
             return None
         if len(data) > MAX_RESULT:
@@ -206,34 +207,9 @@ def _reject(constant: str) -> None:
 
 
 def _open_regular(path: str) -> Optional[BinaryIO]:
-    """Opens what a script may have put there: no link, no FIFO, no device, no waiting."""
-    found = _regular(path)
+    """Opens what a script may have put there; no link."""
+    found = regular.opened(path, os.O_NOFOLLOW)
     return None if found is None else os.fdopen(found[0], "rb")
-
-
-def _read_regular(path: str, limit: int) -> Optional[bytes]:
-    """The beginning of such a file, in one go: a file object costs more than what is read."""
-    found = _regular(path)
-    if found is None:
-        return None
-    fd, size = found
-    try:
-        return os.read(fd, min(size, limit))
-    finally:
-        os.close(fd)
-
-
-def _regular(path: str) -> Optional[Tuple[int, int]]:
-    """(descriptor, size); None when missing, a link, or not ours to read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(fd)
-        return None
-    return fd, found.st_size
 
 
 def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
@@ -252,7 +228,7 @@ def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
 
 def _read_json(path: str) -> Optional[Dict[str, Any]]:
     """Evidence; half-written counts as absent, since the writer syncs before it goes on."""
-    data = _read_regular(path, MAX_RESULT)
+    data = regular.beginning(path, MAX_RESULT, os.O_NOFOLLOW)
     try:
         value = None if data is None else json.loads(data)
     except ValueError:

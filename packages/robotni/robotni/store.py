@@ -54,19 +54,15 @@ class Store:
 
     # submit
 
-    def insert(self, job: Job, max_pending: int) -> Optional[Job]:
-        """Stores `job` (and its ticket when it is pending), durably when this returns None.
-
-        Returns the earlier job that has the same idempotency key instead, when there is one;
-        raises QueueFull when `max_pending` jobs wait, StorageFull when the disk is full.
-        """
-        return self.insert_all([job], max_pending)[0]()
-
     def insert_all(
         self, jobs: Sequence[Job], max_pending: int
     ) -> List[Callable[[], Optional[Job]]]:
-        """Several of them in one transaction. What `insert` would return, or raise, for each of
-        them, a call of its own does."""
+        """Stores jobs (and tickets of those that are pending), durably, in one transaction.
+
+        What came of each of them, a call of its own tells: it returns None, or the earlier job
+        that has the same idempotency key, when there is one; raises QueueFull when `max_pending`
+        jobs wait, StorageFull when the disk is full.
+        """
         works = [partial(self._insert, job, max_pending) for job in jobs]
         return [share.outcome for share in self._db.all_together(works)]
 

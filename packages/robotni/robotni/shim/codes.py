@@ -35,7 +35,7 @@ class Codes:
         seen = stamp(found)
         kept = self.kept.get(path)
         if kept is None or kept[0] != seen:
-            kept = (seen, quietly_compiled(read(fd, MAX_SOURCE + 1), path))
+            kept = (seen, quietly_compiled(os.read(fd, MAX_SOURCE + 1), path))
             self.kept.pop(path, None)
             self.kept[path] = kept
             while len(self.kept) > COMPILED:
@@ -44,11 +44,6 @@ class Codes:
 
     def clear(self):
         self.kept.clear()
-
-
-def read(fd, limit):
-    with os.fdopen(os.dup(fd), "rb") as file:
-        return file.read(limit)
 
 
 def folder(fd):

@@ -37,7 +37,7 @@ ROWS = (
     {"shim.run", "shim.cold", "shim.warm", "shim.wire"},
     {"shim.evidence", "shim.tree", "shim.codes", "shim.inside", "shim.renewal", "shim.ring"},
     {"shim", "shim.shim"},
-    {"job", "request", "settings", "minding", "answers"},
+    {"job", "request", "settings", "minding", "answers", "regular"},
     {"errors"},
 )
 OWNERS = {

@@ -83,7 +83,7 @@ def a_job(**fields: Any) -> Job:
 
 def stored(store: Store, **fields: Any) -> str:
     job = a_job(**fields)
-    store.insert(job, max_pending=10_000)
+    store.insert_all([job], max_pending=10_000)[0]()
     return job.job_id
 
 
