@@ -30,7 +30,7 @@ from robotni.guard import App, Guard
 from robotni.settings import Settings
 from robotni.starter import Starter
 from robotni.stats import Stats
-from robotni.threads import READERS, WRITERS, Threads, limit_others
+from robotni.threads import Lane, limit_others
 
 _SLASHED = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 
@@ -136,18 +136,24 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     app.state.engine = engine
     app.state.starter = starter
     problems.install(app)
-    reads, writes = Threads(READERS, "reader"), Threads(WRITERS, "writer")
+    reads, searches, writes = Lane("reader"), Lane("searcher"), Lane("writer")
     for router in (
-        routes_worker.create_router(engine, reads, writes),
+        routes_worker.create_router(engine, reads, searches, writes),
         routes_status.create_router(
-            engine, stats, reads, starter.is_worker_running, starter.warm, lambda: p95(durations)
+            engine,
+            stats,
+            reads,
+            searches,
+            starter.is_worker_running,
+            starter.warm,
+            lambda: p95(durations),
         ),
-        routes_queue.create_router(engine, reads, writes),
+        routes_queue.create_router(engine, reads, searches, writes),
         pages.create_router(),
     ):
         app.router.routes += router.routes  # themselves: `include_router` puts a search before them
-    _add_health(app, engine, reads)
-    _add_metrics(app, engine, starter, answers, reads)
+    _add_health(app, engine, searches)
+    _add_metrics(app, engine, starter, answers, searches)
     app.add_middleware(Slashes)
     if settings.allowed_origins:
         _allow_origins(app, settings.allowed_origins)
@@ -177,7 +183,7 @@ def _allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
 _HEALTHY = {"content": {"application/json": {"example": {"status": "ok"}}}}
 
 
-def _add_health(app: FastAPI, engine: Engine, reads: Threads) -> None:
+def _add_health(app: FastAPI, engine: Engine, searches: Lane) -> None:
     @app.get(
         "/livez",
         tags=["health"],
@@ -195,14 +201,14 @@ def _add_health(app: FastAPI, engine: Engine, reads: Threads) -> None:
         summary="Store and queue can be used",
         responses={200: _HEALTHY, **openapi.described(507)},
     )
-    @reads
+    @searches
     def readyz() -> Any:
         engine.check()
         return {"status": "ok"}
 
 
 def _add_metrics(
-    app: FastAPI, engine: Engine, starter: Starter, answers: Answers, reads: Threads
+    app: FastAPI, engine: Engine, starter: Starter, answers: Answers, searches: Lane
 ) -> None:
     @app.get(
         "/metrics",
@@ -215,7 +221,7 @@ def _add_metrics(
         },
         response_class=Response,
     )
-    @reads
+    @searches
     def get_metrics() -> Response:
         from robotni.metrics import CONTENT_TYPE, Metrics  # 1.3 MB that most servers never need
 

@@ -16,7 +16,7 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-\Z", re.ASCII)
 
 
 def etag_of(body: bytes) -> str:
-    return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'  # most processors know it by heart
 
 
 def conditional(

@@ -8,6 +8,7 @@ No I/O, no clock: time comes in as an argument, in seconds since the epoch.
 import os
 import time
 from datetime import datetime, timezone
+from functools import lru_cache
 from signal import Signals
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
@@ -44,8 +45,13 @@ LONGEST_DELAY = 365 * 86400  # seconds; where doubling ends
 def rfc3339(seconds: float) -> str:
     """`2026-11-22T12:00:00.000Z`; milliseconds are rounded, never cut."""
     whole, millis = divmod(round(seconds * 1000), 1000)
+    return f"{_until_seconds(whole)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=1024)  # those of a list lie close together
+def _until_seconds(whole: int) -> str:
     stamp = datetime.fromtimestamp(whole, timezone.utc).isoformat()  # strftime asks for the zone
-    return f"{stamp[:19]}.{millis:03d}Z"
+    return stamp[:19]
 
 
 def new_job_id(now: float) -> str:

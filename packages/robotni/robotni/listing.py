@@ -26,6 +26,11 @@ class Filters(NamedTuple):
     project: Optional[str] = None
     q: Optional[str] = None
 
+    @property
+    def is_search(self) -> bool:
+        """Whether no index alone may find it, so that it may take a second in a long history."""
+        return self.q is not None or (self.type is not None and self.project is not None)
+
 
 class Walk(NamedTuple):
     """Conditions that all hold, and the values in them, in order."""

@@ -11,7 +11,7 @@ from robotni.listing import Filters
 from robotni.openapi import described
 from robotni.request import JobRequest
 from robotni.routes_worker import JobId
-from robotni.threads import Threads
+from robotni.threads import Lane
 
 LISTED = 200
 
@@ -66,7 +66,7 @@ class Flushed(BaseModel):
     scheduled: int
 
 
-def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
+def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> APIRouter:
     router = APIRouter(tags=["queue"])
 
     def submit(type_: str, params: Dict[str, Any]) -> TaskId:
@@ -111,7 +111,7 @@ def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
         summary="What waits, and what was revoked",
         responses=described(),
     )
-    @reads
+    @searches
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
             return [_item(job) for job in engine.list(Filters(status=[state]), None, LISTED)[0]]

@@ -12,7 +12,8 @@ from robotni.engine import Engine
 from robotni.job import Timestamp, View, rfc3339
 from robotni.openapi import described
 from robotni.stats import Stats
-from robotni.threads import Threads
+from robotni.straight import Straight
+from robotni.threads import Lane
 from robotni.workers import WorkerType
 
 
@@ -79,12 +80,13 @@ class TypeList(View):
 def create_router(
     engine: Engine,
     stats: Stats,
-    reads: Threads,
+    reads: Lane,
+    searches: Lane,
     is_worker_running: Callable[[], bool],
     warm: Callable[[], Dict[str, int]],
     p95_ms: Callable[[], Optional[float]],
 ) -> APIRouter:
-    router = APIRouter(prefix="/api/worker", tags=["worker"])
+    router = APIRouter(prefix="/api/worker", tags=["worker"], route_class=Straight)
 
     @router.get(
         "/status",
@@ -93,7 +95,7 @@ def create_router(
         responses={200: {"model": Status}, **described()},
     )
     @reads
-    def get_status() -> Response:
+    def get_status(request: Request) -> Response:
         figures = engine.status()
         figures["workers"]["consumer"] = "running" if is_worker_running() else "idle"
         figures["warm"] = warm()
@@ -107,7 +109,7 @@ def create_router(
         summary="What ended in the last hour or day, for charts",
         responses={200: {"model": BucketList}, **described()},
     )
-    @reads
+    @searches
     def get_stats(
         request: Request,
         window: Literal["1h", "24h"] = Query("1h", description="60 minutes, or 48 half hours"),

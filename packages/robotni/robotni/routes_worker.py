@@ -4,10 +4,9 @@ import hashlib
 import json
 import re
 from functools import partial
-from typing import Any, Callable, Coroutine, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.routing import APIRoute
 from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import Annotated
@@ -20,8 +19,9 @@ from robotni.job import RUNNING, Job, View
 from robotni.listing import Filters
 from robotni.openapi import JOB_ID, body_of, described, header_of
 from robotni.problems import validated
+from robotni.straight import Straight
 from robotni.submissions import Wanted
-from robotni.threads import Threads, Together
+from robotni.threads import Lane, Together
 
 POLL_INTERVAL = "5"
 MAX_KEY = 255
@@ -29,7 +29,6 @@ _KEY = re.compile(r"[\x21-\x7e]+\Z")
 _KEY_HEADER = header_of(
     "Idempotency-Key", "the same key and body give the same job", {"maxLength": MAX_KEY}
 )
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 JobId = Annotated[str, Path(description="as a submit returned it", examples=[JOB_ID])]
 
 
@@ -60,22 +59,7 @@ def location(request: Request, job: Job) -> Dict[str, str]:
     return {"Location": f"{root}/api/worker/jobs/{job.job_id}"}
 
 
-class Straight(APIRoute):
-    """An endpoint that asks for the request and parts of the path only, which are texts, is called
-    with them; the framework's search for what else it may want takes longer than a read."""
-
-    def get_route_handler(self) -> Handler:
-        wanted = self.dependant
-        if wanted.query_params or wanted.header_params or wanted.body_params:
-            return super().get_route_handler()
-
-        async def handle(request: Request) -> Any:
-            return await self.endpoint(request, **request.path_params)
-
-        return handle
-
-
-def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
+def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> APIRouter:
     router = APIRouter(prefix="/api/worker", tags=["worker"], route_class=Straight)
     submits = Together(writes, engine.submit_all)
 
@@ -107,8 +91,7 @@ def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
         summary="List jobs, newest first",
         responses={200: {"model": JobList}, **described()},
     )
-    @reads
-    def list_jobs(
+    async def list_jobs(
         request: Request,
         type: Optional[str] = Query(None, max_length=64, examples=["python-script"]),
         status: Optional[str] = Query(
@@ -122,7 +105,12 @@ def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
         cursor: Optional[str] = Query(None, max_length=64, description="nextCursor of a page"),
     ) -> Response:
         states = [s.strip() for s in status.split(",") if s.strip()] if status else []
-        jobs, following = engine.list(Filters(type, states, project, q), cursor, limit)
+        filters = Filters(type, states, project, q)
+        found = search if filters.is_search else read
+        return await found(request, filters, cursor, limit)
+
+    def listed(request: Request, filters: Filters, cursor: Optional[str], limit: int) -> Response:
+        jobs, following = engine.list(filters, cursor, limit)
         skip = {"output", "attempts"}
         items = b",".join(j.model_dump_json(by_alias=True, exclude=skip).encode() for j in jobs)
         body = b'{"jobs":[%s],"nextCursor":%s}' % (items, json.dumps(following).encode())
@@ -131,6 +119,8 @@ def create_router(engine: Engine, reads: Threads, writes: Threads) -> APIRouter:
             url = request.url.include_query_params(cursor=following)
             headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
         return conditional(request, body, headers)
+
+    read, search = reads(listed), searches(listed)
 
     @router.get(
         "/jobs/{jobId}",

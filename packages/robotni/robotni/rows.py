@@ -31,10 +31,11 @@ def to_cells(values: Mapping[str, Any]) -> Dict[str, Any]:
 
 def to_job(cells: Sequence[Any], names: Sequence[str] = COLUMNS) -> Job:
     """The job of a row that was selected as `names`."""
-    row = {
-        name: _from_json(cell) if name in _JSON and cell is not None else cell
-        for name, cell in zip(names, cells)
-    }
+    row = dict(zip(names, cells))
+    for name in _JSON:
+        cell = row.get(name)
+        if cell is not None:
+            row[name] = _from_json(cell)
     row["output_truncated"] = bool(row["output_truncated"])
     row["warm"] = bool(row["warm"])
     row["error"] = _error(row["error"])

@@ -1,26 +1,36 @@
-"""The threads that serve calls: few, since each more of them makes all slower, and those that write
-apart from those that read.
+"""The threads that serve calls: one that reads, one that searches, one that writes.
 
-A write waits for its turn at the file and for the disk; a read never does, so it must not wait for
-a thread behind writes. Of threads that compute only one runs at a time, so more of them wait for
-each other, and a call of a hundred us takes twice as long: each look at a file lets another one in.
-With 32 connections the slowest answers take a fifth less by 2 readers than by 4, and a third less
-than by the framework's 40. A second reader is there so that one slow search does not hold up
-everybody. There is one writer; what comes while it waits for the disk it then does together
-(`Together`). To go to such a thread and back costs 70 us, by the framework's own way 100; what
-reads no file stays in the event loop.
+A write waits for its turn at the file and for the disk, and a search may take a second; a read does
+neither, so it must not wait behind them. Of threads that compute only one runs at a time, and each
+look at a file lets another one in, so more of them make all slower: with 32 connections the slowest
+answers take a third longer by 2 readers than by one. What the writer is asked for while it waits
+for the disk it then does together (`Together`). To go to a thread and back costs 70 us, by an
+executor 100; what reads no file stays in the event loop.
 """
 
 import asyncio
+import os
+import threading
+import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
-from typing import Any, Awaitable, Callable, Deque, Generic, List, Sequence, Tuple, TypeVar, Union
+from queue import SimpleQueue
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Deque,
+    Generic,
+    List,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from anyio import to_thread
 
-READERS = 2
-WRITERS = 1
+OTHERS = 2  # threads for what the framework runs in threads, such as long downloads
 AT_ONCE = 64  # calls that are served together: some milliseconds
 
 Wanted = TypeVar("Wanted")
@@ -29,27 +39,74 @@ _Call = Tuple[Any, asyncio.AbstractEventLoop, Any]  # what is wanted, by whom, t
 
 
 def limit_others() -> None:
-    """In the event loop: what the framework runs in threads, it runs in READERS of them."""
-    to_thread.current_default_thread_limiter().total_tokens = READERS
+    """In the event loop: what the framework runs in threads, it runs in OTHERS of them."""
+    to_thread.current_default_thread_limiter().total_tokens = OTHERS
 
 
-class Threads:
-    """Decorates endpoints: they run in one of `count` threads, as they came."""
+class Lane:
+    """Decorates endpoints: they are called in a thread, one after another, as they came.
 
-    def __init__(self, count: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    A queue and a thread that waits at it, since an executor's bookkeeping costs as much as a read.
+    It begins with the first call, anew in a process that was forked, and ends with this object.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._process = 0  # that has the thread
+        self._works: SimpleQueue[Any] = SimpleQueue()
+        self._lock = threading.Lock()
 
     def __call__(self, endpoint: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         @wraps(endpoint)
         async def in_turn(*args: Any, **kwargs: Any) -> Any:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, partial(endpoint, *args, **kwargs))
+            future: asyncio.Future[Any] = loop.create_future()
+            self.submit(partial(_answer, partial(endpoint, *args, **kwargs), loop, future))
+            return await future
 
         return in_turn
 
-    def submit(self, work: Callable[[], Any]) -> None:
-        """Has one of the threads do it; nobody is told when, or what came of it."""
-        self._pool.submit(work)
+    def submit(self, work: Callable[[], None]) -> None:
+        """Has the thread do it, which must not raise; nobody is told when. RuntimeError when the
+        thread cannot be started."""
+        if self._process != os.getpid():
+            self._start()
+        self._works.put(work)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            works: SimpleQueue[Any] = SimpleQueue()
+            threading.Thread(target=_serve, args=(works,), name=self._name, daemon=True).start()
+            weakref.finalize(self, works.put, None)
+            self._works, self._process = works, os.getpid()
+
+
+def _serve(works: "SimpleQueue[Any]") -> None:
+    while True:
+        work = works.get()
+        if work is None:
+            return
+        work()
+        del work  # what it holds is not kept until there is more
+
+
+def _answer(call: Callable[[], Any], loop: asyncio.AbstractEventLoop, future: Any) -> None:
+    if future.cancelled():
+        return
+    try:
+        result = call()
+    except BaseException as error:
+        result = error
+    _hand_back(loop, [(future, result)])
+
+
+def _hand_back(loop: asyncio.AbstractEventLoop, results: List[Tuple[Any, Any]]) -> None:
+    try:
+        loop.call_soon_threadsafe(_tell, results)
+    except RuntimeError:  # closed meanwhile: nobody waits for an answer
+        pass
 
 
 class Together(Generic[Wanted, Result]):
@@ -61,10 +118,10 @@ class Together(Generic[Wanted, Result]):
 
     def __init__(
         self,
-        threads: Threads,
+        lane: Lane,
         work: Callable[[Sequence[Wanted]], Sequence[Union[Result, Exception]]],
     ) -> None:
-        self._threads = threads
+        self._lane = lane
         self._work = work
         self._waiting: Deque[_Call] = deque()
         self._called_by: Any = None  # the event loop that is about to call the thread
@@ -80,7 +137,7 @@ class Together(Generic[Wanted, Result]):
 
     def _call(self) -> None:
         try:
-            self._threads.submit(self._serve)
+            self._lane.submit(self._serve)
         except RuntimeError as error:  # no thread can be started
             self._called_by = None
             some = self._gathered()
@@ -95,25 +152,21 @@ class Together(Generic[Wanted, Result]):
             results = [error] * len(some)
         self._hand_out(some, results)
         if self._waiting:  # after what other calls want of the thread
-            self._threads.submit(self._serve)
+            self._lane.submit(self._serve)
 
     def _gathered(self) -> List[_Call]:
         return [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
 
     def _hand_out(self, some: List[_Call], results: Sequence[Any]) -> None:
         for loop in {loop for _, loop, _ in some}:
-            theirs = [(future, r) for (_, of, future), r in zip(some, results) if of is loop]
-            try:
-                loop.call_soon_threadsafe(_tell, theirs)
-            except RuntimeError:  # closed meanwhile: nobody waits for an answer
-                pass
+            _hand_back(loop, [(f, r) for (_, of, f), r in zip(some, results) if of is loop])
 
 
 def _tell(results: List[Tuple[Any, Any]]) -> None:
     for future, result in results:
         if future.done():  # who asked has been cancelled
             continue
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             future.set_exception(result)
         else:
             future.set_result(result)

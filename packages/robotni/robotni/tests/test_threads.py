@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import select
+import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,28 +15,83 @@ from typing import Any, Callable, Coroutine, Dict, Iterable, List, Optional, Seq
 import pytest
 
 from robotni.datadir import release_lock, take_lock
+from robotni.job import Job, new_job_id
+from robotni.jobtickets import JobTickets
+from robotni.store import Store
 from robotni.tests.calls import HELLO, Wire, stored
-from robotni.tests.processes import Server
-from robotni.threads import AT_ONCE, READERS, WRITERS, Threads, Together
+from robotni.tests.processes import Server, eventually
+from robotni.threads import AT_ONCE, Lane, Together
 
 
-def test_of_many_calls_so_many_run_at_once_and_all_are_answered() -> None:
+def test_calls_of_a_lane_run_one_after_another_and_each_has_its_own_result() -> None:
     inside, most = [], []
-    threads = Threads(2, "test")
+    lane = Lane("test")
 
-    @threads
-    def endpoint(number: int) -> int:
+    @lane
+    def endpoint(number: int, *, fails: bool = False) -> int:
         inside.append(number)
-        time.sleep(0.01)
+        time.sleep(0.002)
         most.append(len(inside))
         inside.remove(number)
+        if fails:
+            raise KeyError(number)
         return number
 
     async def all_of_them() -> Any:
-        return await asyncio.gather(*map(endpoint, range(20)))
+        calls = (endpoint(number, fails=number == 7) for number in range(20))
+        return await asyncio.gather(*calls, return_exceptions=True)
 
-    assert asyncio.run(all_of_them()) == list(range(20))
-    assert max(most) == 2
+    answers = asyncio.run(all_of_them())
+    assert repr(answers.pop(7)) == "KeyError(7)"
+    assert answers == [*range(7), *range(8, 20)]
+    assert max(most) == 1
+
+
+def lanes() -> List[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("lane of")]
+
+
+def test_a_lane_has_no_thread_before_its_first_call_and_none_after_its_end() -> None:
+    lane = Lane("lane of a test")
+    assert lanes() == []
+    assert finished(lane(lambda: threading.current_thread().name)()) == "lane of a test"
+    assert lanes() == ["lane of a test"]
+    del lane
+    eventually(lambda: lanes() == [])
+
+
+def test_who_gives_up_before_the_turn_comes_is_not_called() -> None:
+    lane, go_on, called = Lane("test"), threading.Event(), []
+
+    async def give_up() -> None:
+        lane.submit(lambda: bool(go_on.wait(10)))
+        lost, kept = (asyncio.ensure_future(lane(called.append)(one)) for one in "ab")
+        await asyncio.sleep(0.01)
+        lost.cancel()
+        go_on.set()
+        await kept
+
+    finished(give_up())
+    assert called == ["b"]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="warns of a fork beside threads")
+def test_a_fork_has_a_thread_of_its_own_in_the_lane() -> None:
+    lane = Lane("test")
+
+    @lane
+    def endpoint() -> int:
+        return os.getpid()
+
+    assert finished(endpoint()) == os.getpid()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        try:
+            os._exit(0 if finished(endpoint()) == os.getpid() else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def finished(call: Coroutine[Any, Any, Any]) -> Any:
@@ -45,8 +104,8 @@ class Served:
 
     def __init__(self) -> None:
         self.batches: List[List[str]] = []
-        self.threads = Threads(1, "test")
-        self.together: Together[str, str] = Together(self.threads, self.serve)
+        self.lane = Lane("test")
+        self.together: Together[str, str] = Together(self.lane, self.serve)
 
     def serve(self, wanted: Sequence[str]) -> List[Any]:
         self.batches.append(list(wanted))
@@ -75,7 +134,7 @@ def test_what_comes_while_the_thread_is_busy_is_served_together_next() -> None:
         go_on.wait(10)
 
     async def one_by_one() -> Any:
-        served.threads.submit(block)
+        served.lane.submit(block)
         begun.wait(10)
         asked = []
         for letter in "acd":
@@ -94,10 +153,10 @@ def test_a_crowd_lets_other_calls_of_the_thread_in_between() -> None:
     async def crowd() -> Any:
         asked = asyncio.ensure_future(served.all_of("a" * (3 * AT_ONCE)))
         await asyncio.sleep(0)
-        served.threads.submit(lambda: seen.append(len(served.batches)))
+        served.lane.submit(lambda: seen.append(len(served.batches)))
         return await asked
 
-    served.threads.submit(lambda: time.sleep(0.1))
+    served.lane.submit(lambda: time.sleep(0.1))
     assert finished(crowd()) == ["A"] * (3 * AT_ONCE)
     assert [len(batch) for batch in served.batches if batch] == [AT_ONCE] * 3
     assert seen and seen[0] < 3
@@ -126,7 +185,7 @@ def test_who_gives_up_takes_nobody_along() -> None:
     served, go_on = Served(), threading.Event()
 
     async def one_of_two() -> Any:
-        served.threads.submit(lambda: go_on.wait(10))
+        served.lane.submit(lambda: go_on.wait(10))
         lost, kept = (asyncio.ensure_future(served.together(letter)) for letter in "ac")
         await asyncio.sleep(0.01)
         lost.cancel()
@@ -138,7 +197,7 @@ def test_who_gives_up_takes_nobody_along() -> None:
 
 def test_calls_of_two_event_loops_are_each_answered_in_their_own() -> None:
     served, go_on = Served(), threading.Event()
-    served.threads.submit(lambda: go_on.wait(10))
+    served.lane.submit(lambda: go_on.wait(10))
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(finished, served.all_of(letters)) for letters in ("ac", "de")]
         time.sleep(0.1)
@@ -160,7 +219,7 @@ def test_an_event_loop_that_ended_keeps_no_other_from_being_served() -> None:
 
 JOBS = "/api/worker/jobs"
 LATER = {**HELLO, "delay": 3600}
-TOGETHER = 2 * max(READERS, WRITERS)
+TOGETHER = 4
 
 
 @pytest.mark.parametrize(
@@ -204,3 +263,27 @@ def test_while_all_writers_wait_for_their_turn_reads_are_answered(
         finally:
             release_lock(turn)
         assert {wire.answer().status_code for wire in writes} == {status}
+
+
+def test_a_read_does_not_wait_for_searches_before_it(make_server: Callable[..., Server]) -> None:
+    server = make_server(autostart=0)
+    job_id = server.client.submit(LATER)["jobId"]
+    store = Store(server.data / "robotni.db", JobTickets())
+    old = [
+        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, name=f"{n}.py", status="completed")
+        for n in range(4000)
+    ]
+    store.insert_all(old, 10**6)
+    store.close()
+
+    head = "HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as wires:
+        searching = [wires.enter_context(Wire(server)) for _ in range(40)]
+        for wire in searching:  # each looks through all
+            wire.send(f"GET {JOBS}?q=1&project=none {head}".encode())
+        reading = wires.enter_context(Wire(server))
+        reading.send(f"GET {JOBS}/{job_id} {head}".encode())
+        assert reading.answer().status_code == 200
+        last = searching[-1]
+        assert select.select([last.socket], [], [], 0)[0] == [], "answered before the read"
+        assert last.answer().json() == {"jobs": [], "nextCursor": None}
