@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -122,6 +123,32 @@ def test_an_answer_takes_no_forty_milliseconds(quiet: Server) -> None:
         quiet.http.get("/livez")
         took.append(time.monotonic() - began)
     assert median(took) < 0.035
+
+
+def test_an_answer_has_the_date_of_its_second(quiet: Server) -> None:
+    for _ in range(2):
+        asked = time.time()
+        date = parsedate_to_datetime(quiet.http.get("/livez").headers["date"]).timestamp()
+        assert int(asked) <= date <= time.time()
+        time.sleep(1.1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_while_nobody_calls_its_event_loop_sleeps(quiet: Server) -> None:
+    assert quiet.process is not None
+    status = Path(f"/proc/{quiet.process.pid}/status")  # of its main thread
+
+    def woken() -> int:
+        text = status.read_text()
+        return int(text.split("voluntary_ctxt_switches:", 1)[1].split(None, 1)[0])
+
+    with Wire(quiet) as wire:
+        wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert wire.answer().status_code == 200
+    time.sleep(0.5)  # what a connection leaves to do is done
+    before = woken()
+    time.sleep(4)
+    assert woken() - before <= 2  # a connection that is kept is closed in between
 
 
 def test_requests_are_in_no_log(quiet: Server) -> None:
