@@ -8,6 +8,7 @@ database to the big one.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
@@ -168,3 +169,5 @@ def _multiply(path: str, samples: list[str], count: int) -> None:
         )
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(path, "rb") as file:
+        os.fsync(file)  # else the first who syncs, while it is measured, writes all of it
