@@ -4,7 +4,6 @@ Read without running anything. A worker type must have one; a script of a user m
 runs: `warm = true` and `preload = ["numpy"]`.
 """
 
-import re
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -18,8 +17,8 @@ else:
     import tomli as tomllib
 
 MAX_HEADER = 1 << 16  # bytes of a script that are looked at
-_START = "# /// script"
-_BLOCK = re.compile(r"(?m)^# /// script$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///$")
+MAX_BLOCK = 1 << 13  # characters; with more, reading TOML can take seconds
+_START, _END = "# /// script", "# ///"
 
 
 class Warmth(NamedTuple):
@@ -31,19 +30,37 @@ class Warmth(NamedTuple):
 
 def block(text: str) -> Optional[Dict[str, Any]]:
     """The whole block; None when there is none, ValueError when it is no TOML."""
-    match = _BLOCK.search(text) if _START in text else None
-    if match is None:
-        return None
-    body = "\n".join(line[2:] for line in match["body"].splitlines())
-    return tomllib.loads(body)
+    found = block_text(text)
+    return None if found is None else tomllib.loads(found)
+
+
+def block_text(text: str) -> Optional[str]:
+    """What stands, as comments, between the first start and the end that belongs to it."""
+    found: Optional[List[str]] = None
+    for line in text.split("\n") if _START in text else ():
+        if found is None:
+            found = [] if line == _START else None
+        elif found and line == _END:
+            return "\n".join(found)
+        elif line == "#" or line.startswith("# "):
+            found.append(line[2:])
+        else:
+            found = None
+    return None
 
 
 def warmth(script: str) -> Warmth:
     """What the header of a script asks for; InvalidRequest when that cannot be."""
+    text = (regular.beginning(script, MAX_HEADER) or b"").decode("utf-8", "replace")
+    said = block_text(text.replace("\r\n", "\n"))
+    if said is None or "robotni" not in said:
+        return Warmth(False, [])
+    if len(said) > MAX_BLOCK:
+        long = f"the script's header is over {MAX_BLOCK} characters; shorten it"
+        raise InvalidRequest([FieldError("/script", long)])
     try:
-        text = (regular.beginning(script, MAX_HEADER) or b"").decode("utf-8", "replace")
-        found = (block(text.replace("\r\n", "\n")) or {})["tool"]["robotni"]
-    except (KeyError, TypeError, ValueError):  # it asks for nothing; the rest is not ours to judge
+        found = tomllib.loads(said)["tool"]["robotni"]
+    except (KeyError, TypeError, ValueError, RecursionError):  # the rest is not ours to judge
         return Warmth(False, [])
     if not isinstance(found, dict):
         return Warmth(False, [])
