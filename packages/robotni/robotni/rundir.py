@@ -17,11 +17,12 @@ import shutil
 import stat
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, TypeVar
 
 from robotni import regular
 from robotni.datadir import is_locked, ring, take_folder
 from robotni.request import MAX_DEPTH, nests_deeper
+from robotni.shim.evidence import open_up
 
 MAX_RESULT = 1 << 20
 LOOKED_AT = 1.0  # seconds
@@ -30,6 +31,7 @@ EXIT_FACTS = frozenset(
      "outputTruncated")
 )  # fmt: skip
 MAX_PROGRESS_TAIL = 4096
+Result = TypeVar("Result")
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -83,7 +85,18 @@ class RunDir:
 
     def is_held(self) -> bool:
         """Whether the run lives. Those that began before an upgrade hold a file `lock`."""
+        return self._for_sure(self._is_locked)
+
+    def _is_locked(self) -> bool:
         return is_locked(self.folder) or is_locked(f"{self.folder}/lock")
+
+    def _for_sure(self, look: Callable[[], Result]) -> Result:
+        """What `look` finds, also where a script has closed the folders, which are ours."""
+        try:
+            return look()
+        except PermissionError:
+            open_up(self._job, self.folder)
+            return look()
 
     def started(self) -> Optional[Dict[str, Any]]:
         return _read_json(f"{self.folder}/started")
@@ -98,6 +111,9 @@ class RunDir:
 
     def request_cancel(self) -> None:
         """Leaves word that the run shall stop. Also when the run has not begun to look yet."""
+        self._for_sure(self._request_cancel)
+
+    def _request_cancel(self) -> None:
         self.create()
         os.close(os.open(f"{self.folder}/cancel", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         ring(f"{self.folder}/ring")
@@ -108,7 +124,7 @@ class RunDir:
     def output_size(self) -> int:
         try:
             found = os.lstat(self.output)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # none yet, or closed by the script
             return 0
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
 

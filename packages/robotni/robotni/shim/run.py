@@ -1,12 +1,25 @@
 """One run, from the evidence of its start to that of its end."""
 
+import errno
 import json
 import os
 import select
 import signal
 import time
 
-from .evidence import EXIT_ROOM, FULL, create, exit_of, is_at, oom_kills, remove, sync, write_padded
+from .evidence import (
+    EXIT_ROOM,
+    FULL,
+    create,
+    exit_of,
+    is_at,
+    oom_kills,
+    open_up,
+    remove,
+    sync,
+    write_padded,
+)
+from .ring import swallow
 from .tree import descendants, mark
 
 DRAIN = 1 << 16
@@ -243,20 +256,31 @@ class Run:
 
     def finish(self, text):
         """Leaves word of the end. On a full disk it waits for room: losing it is worse."""
+        is_open = False
         while True:
             try:
                 if self.kept:
                     os.fsync(self.log)
-                    self.sync_folders()
+                    sync(*self.folders())
                 write_padded(self.evidence, text)
                 os.ftruncate(self.evidence, max(len(text), EXIT_ROOM))  # a script may write there
                 self.publish(text)
                 self.word = text if self.order.get("tellEnd") else b""
                 return
             except OSError as error:
-                if error.errno not in FULL:
+                if error.errno in FULL:
+                    time.sleep(1)
+                elif error.errno == errno.EACCES and not is_open:
+                    is_open = True
+                    self.open_up()
+                else:
                     return  # the script's doing; the worker is told that it has begun
-                time.sleep(1)
+
+    def open_up(self):
+        try:
+            open_up(os.path.dirname(self.folder), self.folder)
+        except OSError:  # gone, or not ours: the next try says so
+            pass
 
     def publish(self, text):
         """Gives the evidence of the end its name, also where the script has put something else in
@@ -270,25 +294,10 @@ class Run:
             write_padded(self.evidence, text)
         os.rename(self.path("started"), self.path("exit.json"))
 
-    def sync_folders(self):
-        try:
-            for folder in (self.folder, os.path.dirname(self.folder), self.order["jobs"]):
-                sync(folder)
-        except FileNotFoundError:  # removed by the script
-            pass
+    def folders(self):
+        return self.folder, os.path.dirname(self.folder), self.order["jobs"]
 
     def sync_end(self):
-        """Perhaps nobody has stored the end: it must survive a power cut by itself."""
-        try:
-            sync(self.path("exit.json"))
-            self.sync_folders()
-        except FileNotFoundError:  # stored, and cleaned up since
-            pass
-
-
-def swallow(fd):
-    try:
-        while os.read(fd, 4096):
-            pass
-    except BlockingIOError:
-        pass
+        """Perhaps nobody has stored the end: it must survive a power cut by itself. Where it has
+        been stored, and cleaned up since, there is nothing to sync."""
+        sync(self.path("exit.json"), *self.folders())

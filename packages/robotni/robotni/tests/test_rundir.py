@@ -107,6 +107,39 @@ def test_folders_that_a_script_left_without_permissions_are_deleted_too(tmp_path
     assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
+CLOSED = """
+import os, sys
+from pathlib import Path
+from robotni.rundir import RunDir
+
+if os.geteuid() == 0:  # for whom permissions do not count
+    os.chown(".", 65534, 65534)
+    os.setgid(65534)
+    os.setuid(65534)
+rundir = RunDir(Path("jobs"), sys.argv[1], 1)
+rundir.path.mkdir(parents=True)
+Path(rundir.output).write_text("x")
+for folder in (rundir.path, rundir.path.parent):
+    folder.chmod(0)
+    print(rundir.output_size(), rundir.is_held(), rundir.output_size())
+    folder.chmod(0)
+    rundir.request_cancel()
+    print(rundir.is_cancel_requested())
+    os.unlink(f"{rundir.folder}/cancel")
+"""
+
+
+def test_a_folder_that_a_script_has_closed_holds_up_nobody(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", CLOSED, JOB_ID],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("0 False 1\nTrue\n" * 2, "")
+
+
 def test_deleting_follows_no_link_out_of_the_folder(tmp_path: Path, rundir: RunDir) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()

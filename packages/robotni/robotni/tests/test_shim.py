@@ -5,6 +5,9 @@ import os
 import select
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
@@ -152,6 +155,49 @@ def test_a_script_that_spoils_its_evidence_has_ended_all_the_same(
     script = "import os, shutil; print('it speaks', flush=True); folder = os.environ['FOLDER']; "
     facts = launcher.run(f"{script}{spoil}; os._exit(3)")
     assert facts["exitCode"] == 3
+
+
+CLOSING = """
+import os, signal, sys
+from robotni.shim.cold import spawn
+from robotni.shim.ring import Ring
+from robotni.shim.run import Run
+
+if os.geteuid() == 0:  # for whom permissions do not count
+    os.chown(".", 65534, 65534)
+    os.setgid(65534)
+    os.setuid(65534)
+folder, closed = os.path.abspath("jobs/a/1"), sys.argv[1]
+os.makedirs(folder)
+wake, writer = os.pipe()
+for fd in (wake, writer):
+    os.set_blocking(fd, False)
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+signal.set_wakeup_fd(writer)
+order = {
+    "folder": folder, "jobs": os.path.abspath("jobs"), "cwd": "/", "env": {}, "timeout": 20,
+    "argv": ["/bin/sh", "-c", f"echo x; chmod 0 {os.path.abspath(closed)}; exit 3"],
+    "grace": 1, "maxOutput": 100, "tellEnd": True,
+}
+run = Run(order, wake, Ring(), None, spawn)
+run.begin()
+run.spawn()
+run.end()
+print(b'"exitCode": 3' in run.word, '"exitCode": 3' in open(folder + "/exit.json").read())
+"""
+
+
+@pytest.mark.parametrize("closed", ["jobs/a", "jobs/a/1"])
+def test_a_script_that_closes_its_folder_has_ended_as_it_did(closed: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where others than root come, too
+        said = subprocess.run(
+            [sys.executable, "-c", CLOSING, closed],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (said.stdout, said.stderr) == ("True True\n", "")
 
 
 def test_a_shim_runs_one_script_after_another(launcher: Launcher) -> None:
