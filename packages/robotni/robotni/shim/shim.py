@@ -8,14 +8,19 @@ becomes a script the script is called from here, where no other frame is below i
 import sys
 
 
-def show_script_only():
-    """The traceback of an uncaught exception shall begin with the script, as in a cold run."""
+def show_script_only(ended):
+    """The traceback of an uncaught exception shall begin with the script, as in a cold run. A hook
+    of the script's may leave by itself."""
     hook = sys.excepthook
 
     def show(kind, value, trace):
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
-        hook(kind, value.with_traceback(trace), trace)
+        try:
+            hook(kind, value.with_traceback(trace), trace)
+        except SystemExit as left:
+            ended(left)
+            raise
 
     sys.excepthook = show
 
@@ -33,5 +38,5 @@ if __name__ == "__main__":
             ended(None)
         except BaseException as error:  # the script's own; the interpreter treats it as any
             ended(error)
-            show_script_only()
+            show_script_only(ended)
             raise

@@ -19,6 +19,7 @@ from .inside import close_all, descriptors, has_threads, tasks
 from .renewal import add_to_environ, new_streams, renew_environ, renew_randomness
 
 ALL = signal.valid_signals()
+UNFLUSHED = 120  # how an interpreter ends that cannot write its last output
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -38,9 +39,14 @@ class Last:
     def __del__(self):
         for stream in self.output:
             try:
-                stream.flush()
-            except (OSError, ValueError):  # closed, or nobody reads
-                pass
+                is_open = not stream.closed
+            except ValueError:  # detached, which is no excuse
+                is_open = True
+            try:
+                if is_open:
+                    stream.flush()
+            except (OSError, ValueError):
+                self.code = UNFLUSHED
         self.exit(self.code)
 
 
