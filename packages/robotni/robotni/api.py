@@ -152,8 +152,8 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
         pages.create_router(),
     ):
         app.router.routes += router.routes  # themselves: `include_router` puts a search before them
-    _add_health(app, engine, searches)
-    _add_metrics(app, engine, starter, answers, searches)
+    _add_health(app, engine, reads)
+    _add_metrics(app, engine, starter, answers, reads)
     app.add_middleware(Slashes)
     if settings.allowed_origins:
         _allow_origins(app, settings.allowed_origins)
@@ -183,7 +183,7 @@ def _allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
 _HEALTHY = {"content": {"application/json": {"example": {"status": "ok"}}}}
 
 
-def _add_health(app: FastAPI, engine: Engine, searches: Lane) -> None:
+def _add_health(app: FastAPI, engine: Engine, reads: Lane) -> None:
     @app.get(
         "/livez",
         tags=["health"],
@@ -201,14 +201,14 @@ def _add_health(app: FastAPI, engine: Engine, searches: Lane) -> None:
         summary="Store and queue can be used",
         responses={200: _HEALTHY, **openapi.described(507)},
     )
-    @searches
+    @reads
     def readyz() -> Any:
         engine.check()
         return {"status": "ok"}
 
 
 def _add_metrics(
-    app: FastAPI, engine: Engine, starter: Starter, answers: Answers, searches: Lane
+    app: FastAPI, engine: Engine, starter: Starter, answers: Answers, reads: Lane
 ) -> None:
     @app.get(
         "/metrics",
@@ -221,7 +221,7 @@ def _add_metrics(
         },
         response_class=Response,
     )
-    @searches
+    @reads
     def get_metrics() -> Response:
         from robotni.metrics import CONTENT_TYPE, Metrics  # 1.3 MB that most servers never need
 

@@ -265,25 +265,27 @@ def test_while_all_writers_wait_for_their_turn_reads_are_answered(
         assert {wire.answer().status_code for wire in writes} == {status}
 
 
-def test_a_read_does_not_wait_for_searches_before_it(make_server: Callable[..., Server]) -> None:
+def test_reads_do_not_wait_for_searches_before_them(make_server: Callable[..., Server]) -> None:
     server = make_server(autostart=0)
     job_id = server.client.submit(LATER)["jobId"]
     store = Store(server.data / "robotni.db", JobTickets())
     old = [
-        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, name=f"{n}.py", status="completed")
-        for n in range(4000)
+        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project=p, name=name)
+        for p, names in (("web", [f"1{n}.py" for n in range(300)]), ("nightly", ["2.py"] * 15_000))
+        for n, name in enumerate(names, len(names))
     ]
     store.insert_all(old, 10**6)
     store.close()
 
     head = "HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as wires:
-        searching = [wires.enter_context(Wire(server)) for _ in range(40)]
-        for wire in searching:  # each looks through all
-            wire.send(f"GET {JOBS}?q=1&project=none {head}".encode())
+        searching = [wires.enter_context(Wire(server)) for _ in range(100)]
+        for wire in searching:  # each looks through all of the project
+            wire.send(f"GET {JOBS}?q=1&project=nightly {head}".encode())
         reading = wires.enter_context(Wire(server))
-        reading.send(f"GET {JOBS}/{job_id} {head}".encode())
-        assert reading.answer().status_code == 200
+        for path in (f"{JOBS}/{job_id}", JOBS, "/api/worker/status", "/readyz", "/metrics"):
+            reading.send(f"GET {path} {head}".encode())
+            assert reading.answer().status_code == 200
         last = searching[-1]
         assert select.select([last.socket], [], [], 0)[0] == [], "answered before the read"
         assert last.answer().json() == {"jobs": [], "nextCursor": None}
