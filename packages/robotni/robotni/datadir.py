@@ -153,7 +153,7 @@ def release_lock(fd: Optional[int]) -> None:
 def is_locked(path: Union[str, Path]) -> bool:
     """Whether somebody holds the lock of a file or folder; a missing one is not locked."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no FIFO holds us up
     except FileNotFoundError:
         return False
     try:

@@ -183,8 +183,9 @@ class Engine:
         try:
             RunDir(self._jobs, job.job_id, job.run).request_cancel()
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # no room for a file: the sweep says it again
-                raise
+            if error.errno != errno.ENOSPC:  # the script has spoilt its folder
+                events.failed("cancel", job.job_id)
+            # and where there is no room for a file: the sweep says it again
         return True
 
     def revoke(self, job_id: str) -> Job:

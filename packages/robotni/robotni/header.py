@@ -56,6 +56,8 @@ def warmth(script: str) -> Warmth:
     if said is None or "robotni" not in said:
         return Warmth(False, [])
     if len(said) > MAX_BLOCK:
+        if "[tool.robotni]" not in said:
+            return Warmth(False, [])
         long = f"the script's header is over {MAX_BLOCK} characters; shorten it"
         raise InvalidRequest([FieldError("/script", long)])
     try:

@@ -16,6 +16,8 @@ import re
 import shutil
 import stat
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, TypeVar
 
@@ -31,6 +33,7 @@ EXIT_FACTS = frozenset(
      "outputTruncated")
 )  # fmt: skip
 MAX_PROGRESS_TAIL = 4096
+OURS = ("started", "exit.json", "cancel", "ring", "output")  # files that nobody may close to us
 Result = TypeVar("Result")
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -61,17 +64,24 @@ class RunDir:
         self.result = f"{self.folder}/result.json"
         self.progress = f"{self.folder}/progress"
 
+    def is_gone(self) -> bool:
+        """Whether what was created has been removed, which only a script does."""
+        return not os.path.lexists(self.folder)
+
     @property
     def path(self) -> Path:
         return Path(self.folder)
 
     def create(self) -> "RunDir":
+        self._for_sure(self._create)
+        return self
+
+    def _create(self) -> None:
         for folder in (self._job, self.folder):  # makedirs' mode is for the last one only
             try:
                 os.mkdir(folder, 0o700)
             except FileExistsError:
                 pass
-        return self
 
     def take(self) -> Optional[int]:
         """The lock of a run that begins, or None while another holds it. Whoever looks whether it
@@ -85,26 +95,48 @@ class RunDir:
 
     def is_held(self) -> bool:
         """Whether the run lives. Those that began before an upgrade hold a file `lock`."""
-        return self._for_sure(self._is_locked)
+        try:
+            return self._for_sure(self._is_locked)
+        except OSError:  # the script has put something else in the folder's place
+            return False
 
     def _is_locked(self) -> bool:
         return is_locked(self.folder) or is_locked(f"{self.folder}/lock")
 
     def _for_sure(self, look: Callable[[], Result]) -> Result:
-        """What `look` finds, also where a script has closed the folders, which are ours."""
+        """What `look` finds, also where a script has closed what is ours."""
         try:
             return look()
         except PermissionError:
             open_up(self._job, self.folder)
+            for name in OURS:
+                _give_back(f"{self.folder}/{name}")
             return look()
 
+    def _evidence(self, name: str) -> Optional[Dict[str, Any]]:
+        """What a file of evidence says: None when there is none, or the shim has only just made it;
+        empty when a script has spoilt it."""
+        try:
+            data = self._for_sure(partial(_read_strictly, f"{self.folder}/{name}"))
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return {}
+        try:
+            value = json.loads(data) if data.strip() else None
+        except ValueError:
+            value = {}
+        return value if value is None or isinstance(value, dict) else {}
+
     def started(self) -> Optional[Dict[str, Any]]:
-        return _read_json(f"{self.folder}/started")
+        """What the shim said at the start; None when the run never started."""
+        found = self._evidence("started")
+        return {} if found is None and self._evidence("exit.json") is not None else found
 
     def exit(self) -> Optional[Dict[str, Any]]:
         """How the run ended; None while that is not known."""
         for name in ("exit.json", "started"):  # the latter when killed between the last two steps
-            facts = _read_json(f"{self.folder}/{name}")
+            facts = self._evidence(name)
             if facts is not None and facts.keys() >= EXIT_FACTS:
                 return facts
         return None
@@ -114,8 +146,12 @@ class RunDir:
         self._for_sure(self._request_cancel)
 
     def _request_cancel(self) -> None:
-        self.create()
-        os.close(os.open(f"{self.folder}/cancel", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._create()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            os.close(os.open(f"{self.folder}/cancel", flags, 0o600))
+        except (IsADirectoryError, FileExistsError):  # the script's own; it exists, which is all
+            pass
         ring(f"{self.folder}/ring")
 
     def is_cancel_requested(self) -> bool:
@@ -124,13 +160,13 @@ class RunDir:
     def output_size(self) -> int:
         try:
             found = os.lstat(self.output)
-        except (FileNotFoundError, PermissionError):  # none yet, or closed by the script
+        except OSError:  # none yet, or out of reach by the script's doing
             return 0
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
     def read_tail(self, limit: int) -> Tuple[str, bool]:
         """The last `limit` bytes of output as text, and whether that is less than all."""
-        file = _open_regular(self.output)
+        file = self._opened_output()
         if file is None:
             return "", False
         with file:
@@ -151,7 +187,14 @@ class RunDir:
         """Output from byte `start` to what is there now, at most `limit` bytes."""
         size = self.output_size()
         end = size if limit is None else min(size, start + limit)
-        return Slice(size, start, _chunks(self.output, start, end))
+        return Slice(size, start, _chunks(self._opened_output(), start, end))
+
+    def _opened_output(self) -> Optional[BinaryIO]:
+        file = _open_regular(self.output)
+        if file is None and self.output_size() > 0:
+            _give_back(self.output)
+            file = _open_regular(self.output)
+        return file
 
     def note(self, text: str) -> None:
         """Writes a line of robotni's own into the job's log, where that is possible."""
@@ -202,6 +245,10 @@ def delete_job(jobs: Path, job_id: str) -> None:
     if not is_job_id(job_id):
         raise ValueError(f"{job_id!r} is no job id")
     folder = jobs / job_id
+    if folder.is_symlink() or not folder.is_dir():  # a script's doing; what is behind is not ours
+        with suppress(FileNotFoundError):
+            folder.unlink()
+        return
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         _open_up(folder)
@@ -228,8 +275,7 @@ def _open_regular(path: str) -> Optional[BinaryIO]:
     return None if found is None else os.fdopen(found[0], "rb")
 
 
-def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
-    file = _open_regular(path)
+def _chunks(file: Optional[BinaryIO], start: int, end: int) -> Iterator[bytes]:
     if file is None:
         return
     with file:
@@ -242,11 +288,20 @@ def _chunks(path: str, start: int, end: int) -> Iterator[bytes]:
             yield data
 
 
-def _read_json(path: str) -> Optional[Dict[str, Any]]:
-    """Evidence; half-written counts as absent, since the writer syncs before it goes on."""
-    data = regular.beginning(path, MAX_RESULT, os.O_NOFOLLOW)
+def _give_back(path: str) -> None:
+    """Gives the owner back a file or FIFO that a script has closed."""
     try:
-        value = None if data is None else json.loads(data)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
+            os.chmod(path, 0o600)
+    except OSError:  # there is none
+        pass
+
+
+def _read_strictly(path: str) -> bytes:
+    """Evidence; OSError for what is no file of ours. The writer writes all of it at once."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(fd, MAX_RESULT)
+    finally:
+        os.close(fd)

@@ -134,7 +134,8 @@ class Runner:
             following = minder if goes_on else None
             if facts is not None:
                 return self.settler.finish(job, facts, following)
-            return self.settle_orphan(job, following, ended == ENDED)
+            rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
+            return self.settle_orphan(job, following, ended == ENDED or rundir.is_gone())
         return None
 
     def launch(self, job: Job, taken: ExitStack) -> Optional[Slot]:

@@ -95,8 +95,8 @@ class Upkeep:
         adopted = False
         minded = self._runner.minding.mind(job.job_id, job.run)
         try:
-            if job.cancel_requested_at is not None:  # whoever asked may have died before ringing
-                RunDir(self._datadir.jobs, job.job_id, job.run).request_cancel()
+            if job.cancel_requested_at is not None:
+                self._remind(job)
             if minded and self._runner.is_running(job):
                 self._runner.orphans.append(job)
                 adopted = True
@@ -109,6 +109,14 @@ class Upkeep:
             if minded and not adopted:
                 self._runner.minding.unmind(job.job_id, job.run)
         return minded
+
+    def _remind(self, job: Job) -> None:
+        """Whoever asked a run to end may have died before ringing."""
+        try:
+            RunDir(self._datadir.jobs, job.job_id, job.run).request_cancel()
+        except OSError:  # the script's doing, or a full disk; it must settle all the same
+            events.failed("reminder", job.job_id)
+            self._failed = True
 
     def adopt(self, job: Job) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 
 EXIT_ROOM = 2048  # bytes that the evidence of a start takes, so that of the end finds room
 VMSTAT_ROOM = 1 << 16
@@ -38,8 +39,12 @@ def open_vmstat():
 def open_up(*folders: str) -> None:
     """Gives the owner back folders, each within the one before, that a script has closed."""
     for folder in folders:
-        if not os.path.islink(folder):
+        try:
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                return  # a link: what is behind it is not ours
             os.chmod(folder, 0o700)
+        except (FileNotFoundError, NotADirectoryError):  # the script has removed it
+            return
 
 
 def remove(path):

@@ -279,7 +279,7 @@ class Run:
     def open_up(self):
         try:
             open_up(os.path.dirname(self.folder), self.folder)
-        except OSError:  # gone, or not ours: the next try says so
+        except OSError:  # not ours: the next try says so
             pass
 
     def publish(self, text):
@@ -300,4 +300,8 @@ class Run:
     def sync_end(self):
         """Perhaps nobody has stored the end: it must survive a power cut by itself. Where it has
         been stored, and cleaned up since, there is nothing to sync."""
-        sync(self.path("exit.json"), *self.folders())
+        try:
+            sync(self.path("exit.json"), *self.folders())
+        except PermissionError:  # closed by the script
+            self.open_up()
+            sync(*self.folders())

@@ -8,19 +8,14 @@ becomes a script the script is called from here, where no other frame is below i
 import sys
 
 
-def show_script_only(ended):
-    """The traceback of an uncaught exception shall begin with the script, as in a cold run. A hook
-    of the script's may leave by itself."""
+def show_script_only():
+    """The traceback of an uncaught exception shall begin with the script, as in a cold run."""
     hook = sys.excepthook
 
     def show(kind, value, trace):
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
-        try:
-            hook(kind, value.with_traceback(trace), trace)
-        except SystemExit as left:
-            ended(left)
-            raise
+        hook(kind, value.with_traceback(trace), trace)
 
     sys.excepthook = show
 
@@ -38,5 +33,5 @@ if __name__ == "__main__":
             ended(None)
         except BaseException as error:  # the script's own; the interpreter treats it as any
             ended(error)
-            show_script_only(ended)
+            show_script_only()
             raise

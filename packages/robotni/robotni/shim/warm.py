@@ -38,16 +38,22 @@ class Last:
 
     def __del__(self):
         for stream in self.output:
-            try:
-                is_open = not stream.closed
-            except ValueError:  # detached, which is no excuse
-                is_open = True
-            try:
-                if is_open:
-                    stream.flush()
-            except (OSError, ValueError):
-                self.code = UNFLUSHED
+            flushed(stream)
         self.exit(self.code)
+
+
+def flushed(stream):
+    """Whether what was written is on its way; of what is closed it is, of what is detached not."""
+    try:
+        if stream.closed:
+            return True
+    except ValueError:  # it is detached
+        pass
+    try:
+        stream.flush()
+    except Exception:  # whatever a buffer of the script's may raise
+        return False
+    return True
 
 
 def is_plain(pair):
@@ -140,7 +146,8 @@ class Warm:
             plain = isinstance(error.code, int) and 0 <= error.code < 256
             self.exit_code = int(error.code) if plain else None
         elif not isinstance(error, KeyboardInterrupt):  # that ends by a signal
-            self.exit_code = 1
+            own_hook = sys.excepthook is not sys.__excepthook__  # it may leave with another code
+            self.exit_code = None if own_hook else 1
 
     def spare(self, *things):
         """Keeps them from being taken apart, which copies their pages."""
@@ -164,7 +171,9 @@ class Warm:
         streams = self.streams
         plain = sys.stdout is streams["stdout"] and sys.stderr is streams["stderr"]
         if self.exit_code is not None and plain and tasks() == 1:
-            sys.last = Last(self.exit_code, (sys.stdout, sys.stderr))
+            output = (sys.stdout, sys.stderr)
+            all_flushed = [flushed(stream) for stream in output] == [True, True]
+            sys.last = Last(self.exit_code if all_flushed else UNFLUSHED, output)
 
     def unblock(self):
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)

@@ -40,6 +40,7 @@ HEADER = """# /// script
         (HEADER.replace("true", "yes"), {}, (False, [])),  # no TOML: not for us to judge
         ("#" * 70_000 + "\n" + HEADER, {}, (False, [])),  # too far down to be looked for
         (HEADER.replace("true", "[" * 8000), {}, (False, [])),
+        ("# /// script\n" + "# #robotni\n" * 1000 + "# ///\n", {}, (False, [])),
     ],
 )  # fmt: skip
 def test_a_run_is_warm_as_the_request_says_or_else_the_header(
