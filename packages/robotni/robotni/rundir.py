@@ -129,9 +129,13 @@ class RunDir:
         return value if value is None or isinstance(value, dict) else {}
 
     def started(self) -> Optional[Dict[str, Any]]:
-        """What the shim said at the start; None when the run never started."""
-        found = self._evidence("started")
-        return {} if found is None and self._evidence("exit.json") is not None else found
+        """What the shim said at the start; None when it said nothing, or has said since how the run
+        ended."""
+        return self._evidence("started")
+
+    def has_begun(self) -> bool:
+        """Whether there is evidence, be it spoilt, that the script started."""
+        return any(self._evidence(name) is not None for name in ("started", "exit.json"))
 
     def exit(self) -> Optional[Dict[str, Any]]:
         """How the run ended; None while that is not known."""

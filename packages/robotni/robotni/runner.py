@@ -104,7 +104,7 @@ class Runner:
     def _settle_anyhow(self, job: Job, error: Exception) -> None:
         """After a fault of our own: failed if nothing was started; evidence is the sweep's."""
         rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
-        if not rundir.is_held() and rundir.started() is None and rundir.exit() is None:
+        if not rundir.is_held() and not rundir.has_begun():
             facts = ExitFacts(spawn_error=f"robotni could not run it: {error!r}.")
             self.settler.settle(job, facts)
 
@@ -199,12 +199,11 @@ class Runner:
         ended = rundir.exit()
         if ended is not None:
             return self.settler.finish(job, ended, minder)
-        started = rundir.started()
-        if started is None and not has_begun and not self._datadir.has_rebooted():
+        if not (has_begun or rundir.has_begun() or self._datadir.has_rebooted()):
             current = self._store.get(job.job_id)
             if current is not None and current.run == job.run:
                 self.settler.release(current, "no trace of a start")
             return None
-        if started is not None and not kill_marked(started.get("mark")):
+        if not kill_marked((rundir.started() or {}).get("mark")):
             events.survivors(job)
         return self.settler.settle(job, ExitFacts(lost=True), minder)

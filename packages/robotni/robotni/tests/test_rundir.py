@@ -455,6 +455,9 @@ def test_what_is_no_evidence_of_an_end_may_be_one_of_a_start(
         (rundir.path / "exit.json").write_bytes(data)
     assert rundir.started() == started
     assert rundir.exit() == ended
+    assert rundir.has_begun() is (started is not None)
+    (rundir.path / "started").unlink(missing_ok=True)  # renamed, or the script's doing
+    assert rundir.has_begun() is (started is not None)
 
 
 def test_an_end_counts_from_the_moment_it_is_written(rundir: RunDir) -> None:
