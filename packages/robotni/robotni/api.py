@@ -148,7 +148,7 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
             starter.warm,
             lambda: p95(durations),
         ),
-        routes_queue.create_router(engine, reads, searches, writes),
+        routes_queue.create_router(engine, reads, writes),
         pages.create_router(),
     ):
         app.router.routes += router.routes  # themselves: `include_router` puts a search before them

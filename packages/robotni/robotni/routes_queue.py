@@ -66,7 +66,7 @@ class Flushed(BaseModel):
     scheduled: int
 
 
-def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> APIRouter:
+def create_router(engine: Engine, reads: Lane, writes: Lane) -> APIRouter:
     router = APIRouter(tags=["queue"])
 
     def submit(type_: str, params: Dict[str, Any]) -> TaskId:
@@ -111,7 +111,7 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
         summary="What waits, and what was revoked",
         responses=described(),
     )
-    @searches
+    @reads
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
             return [_item(job) for job in engine.list(Filters(status=[state]), None, LISTED)[0]]

@@ -18,12 +18,14 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class Straight(APIRoute):
-    """The route of an endpoint that returns a Response. Parts of the path are texts; an endpoint
-    that wants a header, a cookie, a body or a dependency is called by the framework."""
+    """The route of an endpoint that returns a Response. Parts of the path are texts, what comes in
+    the query is no list. An endpoint that wants a header, a cookie, a body, a dependency, or
+    something of the query for sure, is called by the framework."""
 
     def get_route_handler(self) -> Handler:
         wants = self.dependant
-        if wants.header_params or wants.cookie_params or wants.body_params or wants.dependencies:
+        more = wants.header_params or wants.cookie_params or wants.body_params or wants.dependencies
+        if more or any(param.field_info.is_required() for param in wants.query_params):
             return super().get_route_handler()
         query = _query_of(self.endpoint, [param.name for param in wants.query_params])
         nothing = query().__dict__

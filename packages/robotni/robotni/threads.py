@@ -30,6 +30,8 @@ from typing import (
 
 from anyio import to_thread
 
+from robotni import events
+
 OTHERS = 2  # threads for what the framework runs in threads, such as long downloads
 AT_ONCE = 64  # calls that are served together: some milliseconds
 
@@ -88,7 +90,10 @@ def _serve(works: "SimpleQueue[Any]") -> None:
         work = works.get()
         if work is None:
             return
-        work()
+        try:
+            work()
+        except BaseException:  # the thread must go on, whatever it was
+            events.failed("call", "none")
         del work  # what it holds is not kept until there is more
 
 
@@ -125,10 +130,13 @@ class Together(Generic[Wanted, Result]):
         self._work = work
         self._waiting: Deque[_Call] = deque()
         self._called_by: Any = None  # the event loop that is about to call the thread
+        self._process = os.getpid()
 
     async def __call__(self, wanted: Wanted) -> Result:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
+        if self._process != os.getpid():  # what waited at a fork is served where it came
+            self._process, self._waiting, self._called_by = os.getpid(), deque(), None
         self._waiting.append((wanted, loop, future))
         if self._called_by is not loop:
             self._called_by = loop
@@ -146,9 +154,10 @@ class Together(Generic[Wanted, Result]):
     def _serve(self) -> None:
         self._called_by = None
         some = self._gathered()
+        results: Sequence[Any]
         try:
             results = self._work([wanted for wanted, _, _ in some])
-        except Exception as error:
+        except BaseException as error:
             results = [error] * len(some)
         self._hand_out(some, results)
         if self._waiting:  # after what other calls want of the thread

@@ -46,6 +46,10 @@ def answer(straight: bool, path: str, **options: Any) -> httpx.Response:
     async def header(x_name: str = Header()) -> Any:
         return JSONResponse([x_name])
 
+    @router.get("/required")
+    async def required(request: Request, number: int) -> Response:
+        return JSONResponse([number])
+
     app = FastAPI()
     problems.install(app)
     app.router.routes += router.routes
@@ -68,3 +72,5 @@ def test_a_query_is_read_and_refused_as_by_the_framework(query: str) -> None:
 def test_what_wants_more_is_called_by_the_framework() -> None:
     assert answer(True, "/header", headers={"X-Name": "a"}).json() == ["a"]
     assert answer(True, "/header").status_code == 422
+    assert answer(True, "/required?number=3").json() == [3]
+    assert answer(True, "/required").status_code == 422

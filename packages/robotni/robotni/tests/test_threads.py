@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Callable, Coroutine, Dict, Iterable, List, Optional, Sequence
@@ -181,6 +182,39 @@ def test_while_no_thread_can_be_started_calls_fail_and_later_ones_do_not(
     assert later == ["D"]
 
 
+def test_a_lane_goes_on_whatever_a_work_raises(caplog: pytest.LogCaptureFixture) -> None:
+    served = Served()
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    served.lane.submit(leave)
+    assert finished(served.all_of("a")) == ["A"]
+    assert "failed call" in caplog.text
+
+
+def test_what_waits_at_a_fork_is_served_where_it_came() -> None:
+    served, go_on = Served(), threading.Event()
+
+    async def fork() -> List[str]:
+        served.lane.submit(lambda: bool(go_on.wait(10)))
+        asked = asyncio.ensure_future(served.all_of("ac"))
+        await asyncio.sleep(0.01)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a fork beside threads
+            child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            with ThreadPoolExecutor(1) as another:  # with an event loop of its own
+                answers = another.submit(finished, served.all_of("d")).result()
+            os._exit(0 if (answers, served.batches) == (["D"], [["d"]]) else 1)
+        go_on.set()
+        assert os.waitpid(child, 0)[1] == 0
+        return await asked
+
+    assert finished(fork()) == ["A", "C"]
+
+
 def test_who_gives_up_takes_nobody_along() -> None:
     served, go_on = Served(), threading.Event()
 
@@ -283,7 +317,8 @@ def test_reads_do_not_wait_for_searches_before_them(make_server: Callable[..., S
         for wire in searching:  # each looks through all of the project
             wire.send(f"GET {JOBS}?q=1&project=nightly {head}".encode())
         reading = wires.enter_context(Wire(server))
-        for path in (f"{JOBS}/{job_id}", JOBS, "/api/worker/status", "/readyz", "/metrics"):
+        paths = (f"{JOBS}/{job_id}", JOBS, "/api/worker/status", "/queue", "/readyz", "/metrics")
+        for path in paths:
             reading.send(f"GET {path} {head}".encode())
             assert reading.answer().status_code == 200
         last = searching[-1]
