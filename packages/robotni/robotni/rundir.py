@@ -10,6 +10,7 @@
 A run with `exit.json` is never called lost; one without `started` never started.
 """
 
+import errno
 import json
 import os
 import re
@@ -33,6 +34,8 @@ EXIT_FACTS = frozenset(
      "outputTruncated")
 )  # fmt: skip
 MAX_PROGRESS_TAIL = 4096
+# What a look fails with where a script has put something else, or takes away what it is given back.
+SPOILT = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 OURS = ("started", "exit.json", "cancel", "ring", "output")  # files that nobody may close to us
 Result = TypeVar("Result")
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -97,8 +100,10 @@ class RunDir:
         """Whether the run lives. Those that began before an upgrade hold a file `lock`."""
         try:
             return self._for_sure(self._is_locked)
-        except OSError:  # the script has put something else in the folder's place
-            return False
+        except OSError as error:
+            if error.errno in SPOILT:
+                return False
+            raise
 
     def _is_locked(self) -> bool:
         return is_locked(self.folder) or is_locked(f"{self.folder}/lock")
@@ -120,8 +125,10 @@ class RunDir:
             data = self._for_sure(partial(_read_strictly, f"{self.folder}/{name}"))
         except FileNotFoundError:
             return None
-        except OSError:
-            return {}
+        except OSError as error:
+            if error.errno in SPOILT:
+                return {}
+            raise  # the machine's fault, say too many open files: it tells nothing of the run
         try:
             value = json.loads(data) if data.strip() else None
         except ValueError:
@@ -306,6 +313,8 @@ def _read_strictly(path: str) -> bytes:
     """Evidence; OSError for what is no file of ours. The writer writes all of it at once."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ENXIO, "this is no file", path)
         return os.read(fd, MAX_RESULT)
     finally:
         os.close(fd)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -460,6 +461,21 @@ def test_what_is_no_evidence_of_an_end_may_be_one_of_a_start(
     assert rundir.has_begun() is (started is not None)
 
 
+def test_what_the_machine_fails_at_is_evidence_of_nothing(rundir: RunDir) -> None:
+    (rundir.path / "started").write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)  # the kernel gives the lowest that is free: from here on there is none
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        for look in (rundir.is_held, rundir.started, rundir.has_begun, rundir.exit):
+            with pytest.raises(OSError, match="Too many open files"):
+                look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert rundir.has_begun()
+
+
 def test_an_end_counts_from_the_moment_it_is_written(rundir: RunDir) -> None:
     started = rundir.path / "started"
     started.write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
@@ -486,7 +502,7 @@ def test_a_run_is_held_by_its_folder_or_by_the_file_of_earlier_versions(rundir: 
 @pytest.mark.parametrize("name", ["started", "exit.json"])
 def test_evidence_that_is_no_file_holds_nobody_up(rundir: RunDir, name: str) -> None:
     make_fifo(rundir.path / name)
-    assert rundir.started() is None
+    assert rundir.started() == ({} if name == "started" else None)
     assert rundir.exit() is None
 
 

@@ -34,6 +34,8 @@ def spoil(run):
     if case == "the job is closed": os.chmod(job, 0)
     if case == "the start is closed": os.chmod(run + "/started", 0)
     if case == "the start is spoilt": open(run + "/started", "w").write("{")
+    if case == "the start is a FIFO": os.unlink(run + "/started"); os.mkfifo(run + "/started")
+    if case == "the start is a folder": os.unlink(run + "/started"); os.mkdir(run + "/started")
     if case == "the ring is closed": os.mkfifo(run + "/ring"); os.chmod(run + "/ring", 0)
     if case == "the cancel is a folder": os.mkdir(run + "/cancel")
     if case == "the output is closed": os.chmod(run + "/output", 0)
@@ -81,6 +83,8 @@ CASES: Dict[str, str] = {
     "the job is closed": LOST,
     "the start is closed": LOST,
     "the start is spoilt": LOST,
+    "the start is a FIFO": LOST,
+    "the start is a folder": LOST,
     "the ring is closed": LOST,
     "the cancel is a folder": LOST,
     "the output is closed": LOST,
