@@ -126,11 +126,11 @@ def test_an_answer_takes_no_forty_milliseconds(quiet: Server) -> None:
 
 
 def test_an_answer_has_the_date_of_its_second(quiet: Server) -> None:
-    for _ in range(2):
+    for pause in (0, 1.1):
+        time.sleep(pause)
         asked = time.time()
         date = parsedate_to_datetime(quiet.http.get("/livez").headers["date"]).timestamp()
         assert int(asked) <= date <= time.time()
-        time.sleep(1.1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -147,8 +147,8 @@ def test_while_nobody_calls_its_event_loop_sleeps(quiet: Server) -> None:
         assert wire.answer().status_code == 200
     time.sleep(0.5)  # what a connection leaves to do is done
     before = woken()
-    time.sleep(4)
-    assert woken() - before <= 2  # a connection that is kept is closed in between
+    time.sleep(2.5)
+    assert woken() - before <= 1  # a connection that is kept may be closed in between
 
 
 def test_requests_are_in_no_log(quiet: Server) -> None:
