@@ -113,6 +113,7 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     """The application of one data directory. While it runs, a worker is started when needed."""
     durations: Deque[float] = deque(maxlen=1000)
     answers = Answers()
+    reads, searches, writes = Lane("reader"), Lane("searcher"), Lane("writer")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -120,6 +121,8 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
         starter.watch()
         yield
         starter.stop()
+        for lane in (reads, searches, writes):  # each closes what it has open of the database
+            await lane(engine.close)()
 
     app = Api(
         prefix=settings.root_path,
@@ -136,7 +139,6 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, starter: Starte
     app.state.engine = engine
     app.state.starter = starter
     problems.install(app)
-    reads, searches, writes = Lane("reader"), Lane("searcher"), Lane("writer")
     for router in (
         routes_worker.create_router(engine, reads, searches, writes),
         routes_status.create_router(

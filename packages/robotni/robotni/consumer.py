@@ -105,6 +105,8 @@ class Consumer(HueyConsumer):
     def _let_go(self) -> None:
         self.huey.runner.close()
         self.huey.storage.close_bell()
+        self.huey.storage.close()
+        self.huey.store.close()  # before the lock: who waits for that may then copy the files
         if self._leave_bell is not None:
             os.close(self._leave_bell)
         if self._lock is not None:

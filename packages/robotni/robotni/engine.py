@@ -59,6 +59,10 @@ class Engine:
         self._started_at = clock()
         self._clean_day = ""
 
+    def close(self) -> None:
+        """Closes what the calling thread has open of the database; the next use opens it again."""
+        self._store.close()
+
     # submit
 
     def submit(self, request: JobRequest, key: Optional[str] = None, digest: str = "") -> Submitted:

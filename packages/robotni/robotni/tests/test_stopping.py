@@ -1,12 +1,16 @@
 """`robotni stop` and the goodbye of a server: who leaves, what goes on, what ends."""
 
+import asyncio
 import json
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, List
 
+import httpx
+
+from robotni import create_app
 from robotni.datadir import is_locked
 from robotni.tests.processes import Server, eventually
 from robotni.tests.test_cli import robotni
@@ -46,6 +50,28 @@ def test_stop_where_nothing_runs_is_fine(project: Path) -> None:
     assert answer.stdout == f"cancelled 0 running\n{nothing}\n"
 
 
+def files_of_the_database(data: Path) -> List[str]:
+    """While somebody has it open, there are two more."""
+    return sorted(path.name for path in data.glob("robotni.db*"))
+
+
+def test_when_an_app_has_ended_its_database_may_be_copied(project: Path) -> None:
+    app = create_app(project, autostart=False)
+
+    async def serve() -> None:
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(
+            transport=transport, base_url="http://localhost"
+        ) as client:
+            for query in ("", "?q=a"):
+                assert (await client.get(f"/api/worker/jobs{query}")).status_code == 200
+            assert (await client.post("/add/", json={"x": 1, "y": 2})).status_code == 202
+
+    for _ in range(2):  # it may be served again
+        asyncio.run(serve())
+        assert files_of_the_database(project / ".robotni") == ["robotni.db"]
+
+
 def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Server]) -> None:
     server = make_server(autostart=0)
     worker = server.start_worker()
@@ -53,6 +79,7 @@ def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Se
     eventually(lambda: is_locked(server.data / "worker.lock"))
     server.stop()
     assert stop(server).stdout == "worker has stopped\n"
+    assert files_of_the_database(server.data) == ["robotni.db"]
     assert worker.wait(10) == 0
     server.start()
     assert stop(server).stdout == "server has stopped\n"
