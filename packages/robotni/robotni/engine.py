@@ -186,10 +186,9 @@ class Engine:
         events.cancel_requested(job.job_id, job.status)
         try:
             RunDir(self._jobs, job.job_id, job.run).request_cancel()
-        except OSError as error:
-            if error.errno != errno.ENOSPC:  # the script has spoilt its folder
+        except OSError as error:  # no room, or the script has spoilt its folder: the sweep says it
+            if error.errno != errno.ENOSPC:  # again, and the latter is worth a line
                 events.failed("cancel", job.job_id)
-            # and where there is no room for a file: the sweep says it again
         return True
 
     def revoke(self, job_id: str) -> Job:

@@ -7,7 +7,8 @@
     cancel      exists when the run shall stop; `ring` is the FIFO that says "look"
     result.json, progress     the script's own; read with suspicion
 
-A run with `exit.json` is never called lost; one without `started` never started.
+A run with `exit.json` is never called lost; one without `started` never started. A script may spoil
+both: what is there and cannot be read counts as a start.
 """
 
 import errno
@@ -121,8 +122,10 @@ class RunDir:
     def _evidence(self, name: str) -> Optional[Dict[str, Any]]:
         """What a file of evidence says: None when there is none, or the shim has only just made it;
         empty when a script has spoilt it."""
+        path = f"{self.folder}/{name}"
+        read = partial(regular.beginning_strictly, path, MAX_RESULT, os.O_NOFOLLOW)
         try:
-            data = self._for_sure(partial(_read_strictly, f"{self.folder}/{name}"))
+            data = self._for_sure(read)  # the shim writes all of it at once
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -307,14 +310,3 @@ def _give_back(path: str) -> None:
             os.chmod(path, 0o600)
     except OSError:  # there is none
         pass
-
-
-def _read_strictly(path: str) -> bytes:
-    """Evidence; OSError for what is no file of ours. The writer writes all of it at once."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.ENXIO, "this is no file", path)
-        return os.read(fd, MAX_RESULT)
-    finally:
-        os.close(fd)

@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import stat
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from robotni.datadir import hold_bell, make_fifo, take_lock
 from robotni.job import Job, new_job_id
 from robotni.request import MAX_DEPTH
 from robotni.rundir import EXIT_FACTS, MAX_RESULT, RunDir, delete_job, is_job_id
+from robotni.tests.nobody import run_as_nobody
 
 JOB_ID = new_job_id(1_790_000_000.0)
 END = dict.fromkeys(EXIT_FACTS)
@@ -81,11 +80,9 @@ LEFT_CLOSED = """
 import os, sys
 from pathlib import Path
 from robotni.rundir import delete_job
+from robotni.tests.nobody import become_nobody
 
-if os.geteuid() == 0:  # for whom permissions do not count
-    os.chown(".", 65534, 65534)
-    os.setgid(65534)
-    os.setuid(65534)
+become_nobody()
 closed = Path("jobs", sys.argv[1], "1", "closed")
 (closed / "within").mkdir(parents=True)
 (closed / "within" / "file").touch()
@@ -98,13 +95,7 @@ print(os.listdir("jobs"))
 
 
 def test_folders_that_a_script_left_without_permissions_are_deleted_too(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", LEFT_CLOSED, JOB_ID],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_as_nobody(LEFT_CLOSED, JOB_ID, folder=tmp_path)
     assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
@@ -112,11 +103,9 @@ CLOSED = """
 import os, sys
 from pathlib import Path
 from robotni.rundir import RunDir
+from robotni.tests.nobody import become_nobody
 
-if os.geteuid() == 0:  # for whom permissions do not count
-    os.chown(".", 65534, 65534)
-    os.setgid(65534)
-    os.setuid(65534)
+become_nobody()
 rundir = RunDir(Path("jobs"), sys.argv[1], 1)
 rundir.path.mkdir(parents=True)
 Path(rundir.output).write_text("x")
@@ -131,13 +120,7 @@ for folder in (rundir.path, rundir.path.parent):
 
 
 def test_a_folder_that_a_script_has_closed_holds_up_nobody(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", CLOSED, JOB_ID],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_as_nobody(CLOSED, JOB_ID, folder=tmp_path)
     assert (run.stdout, run.stderr) == ("0 False 1\nTrue\n" * 2, "")
 
 

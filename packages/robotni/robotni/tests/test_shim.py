@@ -5,8 +5,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from robotni.job import new_job_id
 from robotni.rundir import RunDir
 from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot, kill_marked
+from robotni.tests.nobody import run_as_nobody
 from robotni.tests.processes import end_all, eventually, processes_of
 
 
@@ -162,11 +161,9 @@ import os, signal, sys
 from robotni.shim.cold import spawn
 from robotni.shim.ring import Ring
 from robotni.shim.run import Run
+from robotni.tests.nobody import become_nobody
 
-if os.geteuid() == 0:  # for whom permissions do not count
-    os.chown(".", 65534, 65534)
-    os.setgid(65534)
-    os.setuid(65534)
+become_nobody()
 folder, closed = os.path.abspath("jobs/a/1"), sys.argv[1]
 os.makedirs(folder)
 wake, writer = os.pipe()
@@ -190,13 +187,7 @@ print(b'"exitCode": 3' in run.word, '"exitCode": 3' in open(folder + "/exit.json
 @pytest.mark.parametrize("closed", ["jobs/a", "jobs/a/1"])
 def test_a_script_that_closes_its_folder_has_ended_as_it_did(closed: str) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where others than root come, too
-        said = subprocess.run(
-            [sys.executable, "-c", CLOSING, closed],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        said = run_as_nobody(CLOSING, closed, folder=folder)
     assert (said.stdout, said.stderr) == ("True True\n", "")
 
 

@@ -1,20 +1,18 @@
 """What a script may do to the folder of its own run, where robotni is not root: nobody is held up
 by it, nothing is started twice, and nothing outside is touched."""
 
-import subprocess
-import sys
 import tempfile
+
+from robotni.tests.nobody import run_as_nobody
 
 PROGRAM = """
 import os, shutil, signal, sys
 from robotni import engine, jobtickets, listing, problems, store, tickets, upkeep, wiring
 from robotni.rundir import RunDir, delete_job
+from robotni.tests.nobody import become_nobody
 
 signal.alarm(60)
-if os.geteuid() == 0:  # for whom permissions do not count
-    os.chown(".", 65534, 65534)
-    os.setgid(65534)
-    os.setuid(65534)
+become_nobody()
 here = os.getcwd()
 os.makedirs(".venv/bin")
 os.symlink("/bin/sh", ".venv/bin/python")
@@ -97,12 +95,6 @@ CASES = (
 
 def test_whatever_a_script_does_to_its_folder_it_is_lost_once() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where others than root come, too
-        said = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *CASES],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        said = run_as_nobody(PROGRAM, *CASES, folder=folder)
     ends = [f"{case}: cancelled 1 None: failed 1 lost" for case in CASES]
     assert (said.stdout.splitlines(), said.returncode) == (ends, 0), said.stderr

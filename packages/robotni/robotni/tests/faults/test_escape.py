@@ -12,9 +12,9 @@ import sys
 import pytest
 
 from robotni.tests.faults.rounds import rounds
+from robotni.tests.nobody import NOBODY
 from robotni.tests.test_shim import ESCAPE_KIT, ESCAPES
 
-NOBODY = 65534
 SYSTEM_PYTHON = "/usr/bin/python3"  # one that any user can start; a shim is content with any
 # A tree that forks anew every 2 ms tells by a growing file whether it lives.
 TREE = """
