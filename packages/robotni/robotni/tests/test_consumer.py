@@ -1,16 +1,17 @@
 """The worker as a process: started on demand, one of it, gone when idle, stock Huey commands."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, List
 
 import psutil
 import pytest
 
 from robotni.tests.conftest import House
-from robotni.tests.processes import Server, clean_environ, eventually
+from robotni.tests.processes import STACKS, Server, clean_environ, eventually
 
 ENTRIES = Path(__file__).parents[2] / "robotni_huey"
 BIN = Path(sys.executable).parent
@@ -42,6 +43,30 @@ def test_no_job_is_stranded_around_the_idle_exit(make_server: Callable[..., Serv
     for job_id in jobs:
         assert server.wait_for(job_id)["status"] == "completed"
     assert server.worker_log().count("idle, gone") >= 3
+
+
+def test_scripts_are_batch_for_the_scheduler(server: Server) -> None:
+    assert policies(server) == [os.SCHED_BATCH, os.SCHED_BATCH]
+    assert server.process is not None
+    assert os.sched_getscheduler(server.process.pid) == os.sched_getscheduler(0)
+
+
+def test_a_scheduling_policy_that_was_chosen_from_outside_stays(project: Path) -> None:
+    server = Server(project)
+    idle = "import os, sys; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); "
+    try:
+        idle += "os.execv(sys.argv[1], sys.argv[1:])"
+        server.start(sys.executable, "-c", idle, *STACKS["fast"])
+        assert policies(server) == [os.SCHED_IDLE, os.SCHED_IDLE]
+    finally:
+        server.close()
+
+
+def policies(server: Server) -> List[int]:
+    """What a cold script and a warm one are for the kernel's scheduler."""
+    text = "import os; print(os.sched_getscheduler(0))"
+    jobs = [server.wait_for(server.submit(text, warm=warm)) for warm in (False, True)]
+    return [int(job["output"]) for job in jobs]
 
 
 def test_a_burst_of_submits_starts_one_worker(server: Server) -> None:
