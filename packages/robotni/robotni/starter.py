@@ -79,7 +79,9 @@ class Starter:
                 self._thread = threading.Thread(target=self._watch, name="starter", daemon=True)
                 self._thread.start()
 
-    def stop(self, within: float = 2) -> None:
+    def stop(self, within: float = 5) -> None:
+        """Starts no more workers. One that is being started is waited for, so that whoever then
+        sends the worker away finds it."""
         self._stopped.set()
         self._wanted.set()
         if self._thread is not None:

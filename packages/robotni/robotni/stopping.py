@@ -79,6 +79,14 @@ def send_worker_away(datadir: DataDir) -> bool:
     return _wait(gone, LEAVES_WITHIN)
 
 
+def await_rest(engine: Engine, datadir: DataDir) -> bool:
+    """Waits until nobody has the database open, so that it may be copied: who closes it last takes
+    its log away. A server that has left says goodbye yet, and counts for it."""
+    engine.close()
+    log = datadir.database.with_name(f"{datadir.database.name}-wal")
+    return _wait(lambda: not log.exists(), LEAVES_WITHIN)
+
+
 def _wait(condition: Callable[[], bool], within: float) -> bool:
     give_up = time.monotonic() + within
     while not condition():

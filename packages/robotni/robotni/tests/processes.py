@@ -129,9 +129,13 @@ class Server:
 
     def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
         """A worker by hand, from the project folder."""
+        return self.begin("worker", *options)
+
+    def begin(self, *command: str) -> "subprocess.Popen[bytes]":
+        """A command of robotni's in the project folder, which goes on by itself."""
         with open(self.project / "hand.log", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, PROGRAM, "worker", *options],
+                [sys.executable, PROGRAM, *command],
                 cwd=self.project,
                 env=self.environ,
                 stdout=log,

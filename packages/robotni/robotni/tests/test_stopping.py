@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Se
     assert worker.wait(10) == 0
     server.start()
     assert stop(server).stdout == "server has stopped\n"
+
+
+def test_stop_ends_when_nobody_has_the_database_open(server: Server) -> None:
+    other = sqlite3.connect(str(server.data / "robotni.db"))
+    other.execute("SELECT * FROM tally").fetchall()
+    stop = server.begin("stop")
+    assert server.process is not None and server.process.wait(20) == 0
+    time.sleep(0.3)
+    assert stop.poll() is None
+    other.close()
+    assert stop.wait(20) == 0
+    assert files_of_the_database(server.data) == ["robotni.db"]
 
 
 def test_two_servers_share_one_worker_and_the_last_one_takes_it_along(
