@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from robotni.abandoned import while_wanted
 from robotni.conditional import conditional
 from robotni.engine import Engine
 from robotni.job import Timestamp, View, rfc3339
@@ -109,6 +110,7 @@ def create_router(
         summary="What ended in the last hour or day, for charts",
         responses={200: {"model": BucketList}, **described()},
     )
+    @while_wanted
     @searches
     def get_stats(
         request: Request,

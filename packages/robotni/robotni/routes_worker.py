@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import Annotated
 
+from robotni.abandoned import while_wanted
 from robotni.body import JSON
 from robotni.conditional import conditional, output_response
 from robotni.engine import Engine
@@ -120,7 +121,7 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
             headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
         return conditional(request, body, headers)
 
-    read, search = reads(listed), searches(listed)
+    read, search = reads(listed), while_wanted(searches(listed))
 
     @router.get(
         "/jobs/{jobId}",

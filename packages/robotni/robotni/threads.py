@@ -175,7 +175,9 @@ def _tell(results: List[Tuple[Any, Any]]) -> None:
     for future, result in results:
         if future.done():  # who asked has been cancelled
             continue
-        if isinstance(result, BaseException):
+        if isinstance(result, StopIteration):  # which no future takes
+            future.set_exception(RuntimeError(f"{result!r} came out of a call"))
+        elif isinstance(result, BaseException):
             future.set_exception(result)
         else:
             future.set_result(result)

@@ -57,6 +57,7 @@ class Visit:
         self.refusals: Set[int] = set()  # statuses the test expects
         self.loses_connection = False
         self.requests: List[str] = []
+        self.given_up: List[str] = []
         self.answers: List[Tuple[str, int]] = []  # path with query, status
         self.context = browser.new_context(**options)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -128,8 +129,15 @@ class Visit:
             self.faults.append(f"another host: {request.url}")
 
     def _failed(self, request: Request) -> None:
-        if not self.loses_connection:
+        if self._gives_up(request):
+            self.given_up.append(request.url)
+        elif not self.loses_connection:
             self.faults.append(f"{request.url}: {request.failure}")
+
+    def _gives_up(self, request: Request) -> bool:
+        """Whether the page itself broke off what takes long and is wanted no more."""
+        is_long = any(f"/api/worker/{what}?" in request.url for what in ("jobs", "stats"))
+        return is_long and request.failure == "net::ERR_ABORTED"
 
     def _answered(self, response: Response) -> None:
         self.answers.append((response.url.replace(self.server.url, ""), response.status))

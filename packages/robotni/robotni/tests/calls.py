@@ -8,6 +8,9 @@ from typing import Any, Dict, Generator, NamedTuple, Optional
 
 import h11
 
+from robotni.job import Job, new_job_id
+from robotni.jobtickets import JobTickets
+from robotni.store import Store
 from robotni.tests.processes import Server, make_venv
 
 HELLO = {"script": "hello.py", "venv": ".venv"}
@@ -110,3 +113,16 @@ def raw(server: Server, data: bytes) -> Answer:
     with Wire(server) as wire:
         wire.send(data)
         return wire.answer()
+
+
+def long_search(server: Server) -> bytes:
+    """A request that takes some 10 ms: it looks through all of a project and finds nothing."""
+    store = Store(server.data / "robotni.db", JobTickets())
+    old = [
+        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project=p, name=name)
+        for p, names in (("web", [f"1{n}.py" for n in range(300)]), ("nightly", ["2.py"] * 15_000))
+        for n, name in enumerate(names, len(names))
+    ]
+    store.insert_all(old, 10**6)
+    store.close()
+    return b"GET /api/worker/jobs?q=1&project=nightly HTTP/1.1\r\nHost: localhost\r\n\r\n"

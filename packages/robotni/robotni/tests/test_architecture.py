@@ -21,7 +21,7 @@ ROWS = (
     {"tickets", "api", "cli_url", "protocol_h11"},
     {"consumer", "routes_queue", "routes_status", "client", "terminal"},
     {"routes_worker", "pages", "metrics", "remote"},
-    {"conditional", "openapi", "straight", "threads", "impatience"},
+    {"abandoned", "conditional", "openapi", "straight", "threads", "impatience"},
     {"problems", "guard", "calls"},
     {"upkeep", "starter", "jobtickets"},
     {"engine", "runner", "stats"},
@@ -51,7 +51,7 @@ OWNERS = {
         *("routes_worker", "routes_queue", "routes_status", "pages"),
     },
     "starlette": {
-        *("api", "problems", "straight", "conditional"),
+        *("api", "problems", "straight", "conditional", "abandoned"),
         *("routes_worker", "routes_status", "pages"),
     },
     "uvicorn": {"serving", "protocol_h11", "protocol_httptools"},

@@ -67,6 +67,24 @@ def names(tab: Visit) -> List[str]:
     return tab.rows.locator(".name a").all_inner_texts()
 
 
+def test_a_search_that_is_wanted_no_more_is_given_up(
+    site: Server, visit: Callable[..., Visit]
+) -> None:
+    tab = visit(site).open()
+    searched = tab.page.get_by_label("Search")
+    slow, quick = "**/api/worker/jobs?*q=slow*", "**/api/worker/jobs?*q=quick*"
+    tab.context.route(slow, lambda route: None)  # no answer comes
+    with tab.page.expect_request(slow):
+        searched.fill("slow")
+        tab.page.clock.fast_forward(1000)
+    with tab.page.expect_response(quick):
+        searched.fill("quick")
+        tab.page.clock.fast_forward(1000)
+    expect(tab.page.get_by_text("No job is like that")).to_be_visible()
+    expect(tab.page.get_by_text("not reachable")).to_have_count(0)
+    assert ["q=slow" in url for url in tab.given_up] == [True]
+
+
 def test_filters_narrow_the_list_and_live_in_the_address(
     make_server: Callable[..., Server], visit: Callable[..., Visit]
 ) -> None:

@@ -16,10 +16,7 @@ from typing import Any, Callable, Coroutine, Dict, Iterable, List, Optional, Seq
 import pytest
 
 from robotni.datadir import release_lock, take_lock
-from robotni.job import Job, new_job_id
-from robotni.jobtickets import JobTickets
-from robotni.store import Store
-from robotni.tests.calls import HELLO, Wire, stored
+from robotni.tests.calls import HELLO, Wire, long_search, stored
 from robotni.tests.processes import Server, eventually
 from robotni.threads import AT_ONCE, Lane, Together
 
@@ -193,6 +190,15 @@ def test_a_lane_goes_on_whatever_a_work_raises(caplog: pytest.LogCaptureFixture)
     assert "failed call" in caplog.text
 
 
+def test_what_no_future_takes_is_an_error_too() -> None:
+    @Lane("test")
+    def endpoint() -> Any:
+        return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        finished(asyncio.wait_for(endpoint(), 10))
+
+
 def test_what_waits_at_a_fork_is_served_where_it_came() -> None:
     served, go_on = Served(), threading.Event()
 
@@ -302,20 +308,12 @@ def test_while_all_writers_wait_for_their_turn_reads_are_answered(
 def test_reads_do_not_wait_for_searches_before_them(make_server: Callable[..., Server]) -> None:
     server = make_server(autostart=0)
     job_id = server.client.submit(LATER)["jobId"]
-    store = Store(server.data / "robotni.db", JobTickets())
-    old = [
-        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project=p, name=name)
-        for p, names in (("web", [f"1{n}.py" for n in range(300)]), ("nightly", ["2.py"] * 15_000))
-        for n, name in enumerate(names, len(names))
-    ]
-    store.insert_all(old, 10**6)
-    store.close()
-
+    search = long_search(server)
     head = "HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with ExitStack() as wires:
         searching = [wires.enter_context(Wire(server)) for _ in range(100)]
         for wire in searching:  # each looks through all of the project
-            wire.send(f"GET {JOBS}?q=1&project=nightly {head}".encode())
+            wire.send(search)
         reading = wires.enter_context(Wire(server))
         paths = (f"{JOBS}/{job_id}", JOBS, "/api/worker/status", "/queue", "/readyz", "/metrics")
         for path in paths:

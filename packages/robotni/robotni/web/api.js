@@ -39,18 +39,18 @@ export function isExpected(error) {
 export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
 
 /** The answer's `text` and `value`; the very same object as before when nothing has changed. */
-export async function read(path) {
+export async function read(path, signal) {
   const before = answers.get(path);
   const headers = before?.etag ? { "If-None-Match": before.etag } : {};
-  const response = await call(path, { headers });
+  const response = await call(path, { headers, signal });
   const text = await textOf(response); // of a 304 too: left unread, it counts as broken off
   if (response.status === 304 || text === before?.text) return remember(path, before);
   const etag = response.headers.get("ETag");
   return remember(path, { etag, text, value: JSON.parse(text) });
 }
 
-export async function get(path) {
-  return (await read(path)).value;
+export async function get(path, signal) {
+  return (await read(path, signal)).value;
 }
 
 function remember(path, answer) {
@@ -88,7 +88,8 @@ async function call(path, options, within = WITHIN) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...options.headers };
     if (token !== null) headers.Authorization = `Bearer ${token}`;
-    const signal = AbortSignal.timeout(within);
+    const signals = [AbortSignal.timeout(within), options.signal].filter(Boolean);
+    const signal = AbortSignal.any?.(signals) ?? signals[0]; // older browsers let it go on
     const response = await received(fetch(path, { ...options, headers, signal }));
     if (response.ok || response.status === 304) return response;
     if (response.status !== 401) throw await problemOf(response);

@@ -22,7 +22,7 @@ function color(name) {
 
 export function Charts() {
   const [span, setSpan] = useState("1h");
-  const stats = usePolled(`stats ${span}`, () => get(`api/worker/stats?window=${span}`));
+  const stats = usePolled(`stats ${span}`, (signal) => get(`api/worker/stats?window=${span}`, signal));
   const shown = useRef();
   if (stats !== undefined) shown.current = stats.buckets;
   const buckets = shown.current;

@@ -19,7 +19,7 @@ export function ListView({ filters }) {
   const [wanted, setWanted] = useState(PAGE);
   const query = queryOf(filters);
   const status = useStatus();
-  const found = usePolled(`jobs ${query}`, () => load(query, wanted));
+  const found = usePolled(`jobs ${query}`, (signal) => load(query, wanted, signal));
   useEffect(() => setWanted(PAGE), [query]);
   useEffect(() => {
     document.title = "robotni";
@@ -83,7 +83,7 @@ const pathOf = (query) => `api/worker/jobs${query === "" ? "" : `?${query}`}`;
 let latest = { pages: [] };
 
 /** As many jobs as are shown, by pages from cursor to cursor; the same object when all are as before. */
-async function load(query, wanted) {
+async function load(query, wanted, signal) {
   const pages = [];
   let cursor = null;
   let count = 0;
@@ -91,7 +91,7 @@ async function load(query, wanted) {
     const given = new URLSearchParams(query);
     given.set("limit", Math.min(AT_ONCE, wanted - count));
     if (cursor !== null) given.set("cursor", cursor);
-    const page = await get(`api/worker/jobs?${given}`);
+    const page = await get(`api/worker/jobs?${given}`, signal);
     pages.push(page);
     count += page.jobs.length;
     cursor = page.nextCursor;

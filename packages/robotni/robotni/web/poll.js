@@ -44,17 +44,20 @@ function plan(next) {
 }
 
 /** Within a component: what `load` gives, asked for again with every look, under the name `key`.
- * `then`, where given, goes on with the value once it is drawn. */
+ * `then`, where given, goes on with the value once it is drawn. `load` is given a signal: another
+ * key is wanted, or none, so the server need not go on. */
 export function usePolled(key, load, then = () => undefined) {
   const [seen, setSeen] = useState({ key });
   const latest = useRef();
   latest.current = { load, then };
   useEffect(() => {
-    let isGone = false;
+    const gone = new AbortController();
     const ask = async () => {
-      const value = await latest.current.load();
+      const value = await latest.current.load(gone.signal).catch((error) => {
+        if (!gone.signal.aborted) throw error;
+      });
       return () => {
-        if (isGone) return undefined;
+        if (gone.signal.aborted) return undefined;
         setSeen((old) => (old.key === key && old.value === value ? old : { key, value }));
         return latest.current.then(value);
       };
@@ -62,7 +65,7 @@ export function usePolled(key, load, then = () => undefined) {
     asked.add(ask);
     refreshOnce();
     return () => {
-      isGone = true;
+      gone.abort();
       asked.delete(ask);
     };
   }, [key]);
