@@ -114,7 +114,8 @@ def stop(cancel: bool, as_json: bool) -> None:
     gone = [stopping.send_server_away(datadir), stopping.send_worker_away(datadir)]
     ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
     running = stopping.count_running(engine, datadir)
-    stopping.await_rest(engine, datadir)
+    if "server" in lived:
+        stopping.await_rest(engine, datadir)
     if as_json:
         done = {"stopped": all(gone), "cancelledJobs": ended, "runningJobs": running}
         terminal.print_json(done)

@@ -15,6 +15,7 @@ from robotni.listing import Filters
 from robotni.rundir import RunDir
 
 LEAVES_WITHIN = 6.0
+RESTS_WITHIN = 3.0
 _LOOK_EVERY = 0.05
 
 
@@ -81,10 +82,11 @@ def send_worker_away(datadir: DataDir) -> bool:
 
 def await_rest(engine: Engine, datadir: DataDir) -> bool:
     """Waits until nobody has the database open, so that it may be copied: who closes it last takes
-    its log away. A server that has left says goodbye yet, and counts for it."""
+    its log away. A server that has left says goodbye yet, and counts for it; but an app around
+    another one may go on."""
     engine.close()
     log = datadir.database.with_name(f"{datadir.database.name}-wal")
-    return _wait(lambda: not log.exists(), LEAVES_WITHIN)
+    return _wait(lambda: not log.exists(), RESTS_WITHIN)
 
 
 def _wait(condition: Callable[[], bool], within: float) -> bool:
