@@ -1,39 +1,35 @@
 """Requests whose client leaves before its answer: what was not begun for them is not begun.
 
 For what takes long and waits for others like it, a search: a page that is left, or a client out of
-patience that asks again, must not hold up who comes after.
+patience that asks again, must not hold up who comes after. Whether the client has left, the server
+says without being asked: to wait for its message changes how it reads, and what stands between may
+not expect it.
 """
 
-import asyncio
 from functools import wraps
-from typing import Any, Awaitable, Callable
+from typing import Any, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-Endpoint = Callable[..., Awaitable[Response]]
+from robotni.body import Receive, Scope
+
+EXCHANGE = "robotni.exchange"  # where in a scope the server's side of a request is, if it shows it
 
 
-def while_wanted(endpoint: Endpoint) -> Endpoint:
-    """Decorates an endpoint that is called with its request, first, and takes no body: it is
-    cancelled when the client leaves."""
+def keep_exchange(scope: Scope, receive: Receive) -> None:
+    """For `while_wanted`. uvicorn's `receive` is a method of what knows of its client."""
+    scope[EXCHANGE] = getattr(receive, "__self__", None)
+
+
+def while_wanted(endpoint: Callable[..., Response]) -> Callable[..., Response]:
+    """Decorates an endpoint that is called with its request, first: not when the client has left.
+    Servers that do not say so have it called."""
 
     @wraps(endpoint)
-    async def watched(request: Request, *args: Any, **kwargs: Any) -> Response:
-        answer = asyncio.ensure_future(endpoint(request, *args, **kwargs))
-        gone = asyncio.ensure_future(_departure(request))
-        try:
-            done, _ = await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if answer in done or gone.exception() is not None:
-                return await answer
-            return Response(status_code=503)  # nobody sees it
-        finally:
-            answer.cancel()
-            gone.cancel()
+    def unless_gone(request: Request, *args: Any, **kwargs: Any) -> Response:
+        if getattr(request.scope.get(EXCHANGE), "disconnected", False) is True:
+            return Response(status_code=499)  # nobody sees it; counted as the client's doing
+        return endpoint(request, *args, **kwargs)
 
-    return watched
-
-
-async def _departure(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return unless_gone

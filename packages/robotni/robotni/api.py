@@ -23,6 +23,7 @@ from robotni import (
     routes_status,
     routes_worker,
 )
+from robotni.abandoned import keep_exchange
 from robotni.answers import Answers
 from robotni.body import Message, Receive, Scope, Send, path_within
 from robotni.engine import Engine
@@ -93,6 +94,7 @@ class Api(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self._starter.watch()
+            keep_exchange(scope, receive)
             if self._prefix and not scope.get("root_path"):
                 scope = prefixed(scope, self._prefix)
         await super().__call__(scope, receive, send)

@@ -114,8 +114,7 @@ def stop(cancel: bool, as_json: bool) -> None:
     gone = [stopping.send_server_away(datadir), stopping.send_worker_away(datadir)]
     ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
     running = stopping.count_running(engine, datadir)
-    if "server" in lived:
-        stopping.await_rest(engine, datadir)
+    rests = stopping.await_rest(engine, datadir)
     if as_json:
         done = {"stopped": all(gone), "cancelledJobs": ended, "runningJobs": running}
         terminal.print_json(done)
@@ -129,6 +128,8 @@ def stop(cancel: bool, as_json: bool) -> None:
     if not as_json:
         click.echo(_what_stopped(lived, settings))
         _say_what_runs(running)
+        if not rests:
+            click.echo("Another process has the database open; copy it when that has ended, too.")
 
 
 def _what_stopped(lived: List[str], settings: "Settings") -> str:

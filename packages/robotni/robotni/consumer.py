@@ -10,7 +10,9 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Optional
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, Optional
 
 from huey.consumer import Consumer as HueyConsumer
 from huey.consumer import ConsumerStopped, Scheduler, Worker
@@ -87,7 +89,6 @@ class Consumer(HueyConsumer):
         if self._lock is None:
             events.worker("not needed, another one works", os.getpid())
             return
-        _be_batch()
         self._leave_bell = hold_bell(self.huey.datadir.leave)
         _drain(self._leave_bell)
         self.huey.storage.open_bell()
@@ -95,7 +96,8 @@ class Consumer(HueyConsumer):
         events.worker("started", os.getpid())
         idle = False
         try:
-            super().run()
+            with as_batch():
+                super().run()
             idle = not self._restart and self._signum is None and not self._asked_to_leave()
         finally:
             self._let_go()
@@ -132,15 +134,33 @@ class Consumer(HueyConsumer):
         return 0 < self._idle_exit < self.huey.runner.minding.idle_seconds()
 
 
-def _be_batch() -> None:
+@contextmanager
+def as_batch() -> Iterator[None]:
     """Has the kernel schedule this worker, its shims and their scripts as batch: who of them wakes
     pushes nobody off a core, so what ends meanwhile is settled in one go. A policy that was chosen
     from outside stays."""
+    if _is_filtered() or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    _be(os.SCHED_BATCH)
     try:
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    except (AttributeError, OSError):  # no Linux, or not allowed
-        pass
+        yield
+    finally:
+        _be(os.SCHED_OTHER)
+
+
+def _be(policy: int) -> None:
+    with suppress(OSError):  # not allowed
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
+def _is_filtered() -> bool:
+    """Whether system calls of this process are filtered, so that one may be its death; unless that
+    is known, yes."""
+    try:
+        return b"\nSeccomp:\t0\n" not in Path("/proc/self/status").read_bytes()
+    except OSError:  # no Linux
+        return True
 
 
 def _drain(fd: int) -> None:

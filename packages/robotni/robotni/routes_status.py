@@ -110,8 +110,8 @@ def create_router(
         summary="What ended in the last hour or day, for charts",
         responses={200: {"model": BucketList}, **described()},
     )
-    @while_wanted
     @searches
+    @while_wanted
     def get_stats(
         request: Request,
         window: Literal["1h", "24h"] = Query("1h", description="60 minutes, or 48 half hours"),

@@ -121,7 +121,7 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
             headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
         return conditional(request, body, headers)
 
-    read, search = reads(listed), while_wanted(searches(listed))
+    read, search = reads(listed), searches(while_wanted(listed))
 
     @router.get(
         "/jobs/{jobId}",

@@ -8,7 +8,7 @@
     result.json, progress     the script's own; read with suspicion
 
 A run with `exit.json` is never called lost; one without `started` never started. A script may spoil
-both: what is there and cannot be read counts as a start.
+both: what is there and cannot be read counts as a start, and so does a folder that is gone.
 """
 
 import errno
@@ -69,7 +69,7 @@ class RunDir:
         self.progress = f"{self.folder}/progress"
 
     def is_gone(self) -> bool:
-        """Whether what was created has been removed, which only a script does."""
+        """Whether what was made before the claim has been removed, which robotni never does."""
         return not os.path.lexists(self.folder)
 
     @property
@@ -77,8 +77,18 @@ class RunDir:
         return Path(self.folder)
 
     def create(self) -> "RunDir":
-        self._for_sure(self._create)
+        try:
+            self._for_sure(self._create)
+        except FileNotFoundError:  # somebody has removed what was kept of all jobs
+            os.mkdir(os.path.dirname(self._job), 0o700)
+            self._create()
         return self
+
+    def prepare(self) -> None:
+        """The same before a claim, from which on it is evidence when the folder is gone. Where it
+        cannot be made the launch says why."""
+        with suppress(OSError):
+            self.create()
 
     def _create(self) -> None:
         for folder in (self._job, self.folder):  # makedirs' mode is for the last one only

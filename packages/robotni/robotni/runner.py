@@ -2,8 +2,9 @@
 
 It promises at most one start per attempt, a settled row for every run that ended, and that a run
 whose shim lives is waited for, not repeated. Evidence decides, in this order: the lock of the run
-is held: it runs. `exit.json`: it ended so. `started`: it is lost. Nothing: it never started, or
-the machine went down since (a power cut may take the evidence): it is lost.
+is held: it runs. `exit.json`: it ended so. `started`: it is lost. No folder, which is made before
+the claim: somebody has removed it, it is lost. Nothing in it: it never started, or the machine went
+down since (a power cut may take the evidence): it is lost.
 A thread that ends a run takes what waits next in the same transaction, so under load a job costs
 two transactions with what the web process writes, else three. Budget: 1.1 ms of CPU in the worker.
 It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
@@ -18,14 +19,14 @@ from robotni import events
 from robotni.datadir import DataDir
 from robotni.errors import InvalidRequest, StorageFull
 from robotni.interpreters import Interpreters
-from robotni.job import ExitFacts, Job
+from robotni.job import PENDING, ExitFacts, Job
 from robotni.minding import Minder, Minding
 from robotni.orders import Orders, recipe
 from robotni.preflight import Place, Preflight
 from robotni.rundir import RunDir
 from robotni.settings import Settings
 from robotni.settler import PAUSE, Settler
-from robotni.slots import ENDED, LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_marked
+from robotni.slots import ENDED, LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_left
 from robotni.store import Store
 
 ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
@@ -88,7 +89,7 @@ class Runner:
         waiting = self._store.get(job_id)
         run = 0 if waiting is None else waiting.run + 1
         if minder.mind(job_id, run):
-            return self.claim(job_id, run)
+            return self._claim(job_id, waiting)
         self._store.drop_ticket(job_id)
         return None
 
@@ -108,9 +109,15 @@ class Runner:
             facts = ExitFacts(spawn_error=f"robotni could not run it: {error!r}.")
             self.settler.settle(job, facts)
 
-    def claim(self, job_id: str, run: Optional[int] = None) -> Optional[Job]:
-        """The job, now running; None when it is not pending any more, or waited too long, or when
-        its next run is not number `run`."""
+    def claim(self, job_id: str) -> Optional[Job]:
+        """The job, now running; None when it is not pending any more, or waited too long."""
+        return self._claim(job_id, self._store.get(job_id))
+
+    def _claim(self, job_id: str, waiting: Optional[Job]) -> Optional[Job]:
+        """The next run of `waiting`, unless another is claimed by now."""
+        if waiting is not None and waiting.status == PENDING:
+            RunDir(self._datadir.jobs, job_id, waiting.run + 1).prepare()
+        run = 0 if waiting is None else waiting.run + 1
         job = self._store.claim(job_id, self._clock(), run)
         if job is not None:
             events.started(job)
@@ -134,8 +141,7 @@ class Runner:
             following = minder if goes_on else None
             if facts is not None:
                 return self.settler.finish(job, facts, following)
-            rundir = RunDir(self._datadir.jobs, job.job_id, job.run)
-            return self.settle_orphan(job, following, ended == ENDED or rundir.is_gone())
+            return self.settle_orphan(job, following, ended == ENDED)
         return None
 
     def launch(self, job: Job, taken: ExitStack) -> Optional[Slot]:
@@ -199,11 +205,12 @@ class Runner:
         ended = rundir.exit()
         if ended is not None:
             return self.settler.finish(job, ended, minder)
-        if not (has_begun or rundir.has_begun() or self._datadir.has_rebooted()):
+        has_begun = has_begun or rundir.is_gone() or rundir.has_begun()
+        if not (has_begun or self._datadir.has_rebooted()):
             current = self._store.get(job.job_id)
             if current is not None and current.run == job.run:
                 self.settler.release(current, "no trace of a start")
             return None
-        if not kill_marked((rundir.started() or {}).get("mark")):
+        if not kill_left((rundir.started() or {}).get("mark"), job.job_id):
             events.survivors(job)
         return self.settler.settle(job, ExitFacts(lost=True), minder)

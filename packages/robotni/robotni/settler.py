@@ -135,10 +135,16 @@ class Settler:
         """Whether the run was settled by this, and what was claimed with it."""
         if minder is None:
             return self._store.settle(verb, job, timed_out, **values), None
+
+        # In quotes, as annotations of an inner function are made at each call.
+        def mind(job_id: "str", run: "int") -> "bool":
+            won = minder.mind(job_id, run)
+            if won:
+                RunDir(self._datadir.jobs, job_id, run).prepare()
+            return won
+
         try:
-            return self._store.settle_and_claim(
-                verb, job, timed_out, self._clock, minder.mind, **values
-            )
+            return self._store.settle_and_claim(verb, job, timed_out, self._clock, mind, **values)
         except StorageFull:
             minder.unmind_all_but((job.job_id, job.run))
             raise

@@ -3,7 +3,7 @@
 A pool hands out at most `size` slots and starts a shim only when none is idle. The worker's side
 of a shim is a socket: a run goes in with its lock, a byte comes back when all is over, EOF means
 the shim died. A worker that leaves closes the sockets; the shims finish their runs alone.
-Also here: ending what carries the mark of a run whose shim is gone.
+Also here: ending what is left of a run whose shim is gone.
 """
 
 import array
@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from robotni.rundir import RunDir
 from robotni.shim import wire
@@ -145,7 +146,7 @@ class Slot:
         try:
             self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            pass  # it has a run to finish; init will collect it
+            self._process.returncode = 0  # it has a run to finish; init will collect it
 
 
 class Slots:
@@ -201,23 +202,23 @@ class Slots:
             slot.reap()
 
 
-def kill_marked(mark: Optional[int], patience: float = 10.0) -> bool:
-    """Kills every process that carries `mark`; whether none is left. Linux only."""
-    if mark is None:
-        return True
+def kill_left(mark: Optional[int], job_id: str, patience: float = 10.0) -> bool:
+    """Kills what a run left behind whose shim is gone: every process that carries its `mark` or,
+    where that is not known, the job in its environment; whether none is left. Linux only."""
+    carries = partial(_has_environ, job_id) if mark is None else partial(_has_limit, mark)
     give_up = time.monotonic() + patience
     quiet = 0
     while quiet < QUIET_LOOKS and time.monotonic() < give_up:
-        quiet = 0 if _kill_seen(str(mark).encode()) else quiet + 1
+        quiet = 0 if _kill_seen(carries) else quiet + 1
         time.sleep(0.002)
     return quiet == QUIET_LOOKS
 
 
-def _kill_seen(needle: bytes) -> bool:
+def _kill_seen(carries: Callable[[int], bool]) -> bool:
     """Kills as it looks: what ends and forks anew every moment is gone after the look."""
     seen = False
     for pid in _pids():
-        if needle in _limits(pid) and not _is_zombie(pid):
+        if carries(pid) and not _is_zombie(pid):
             seen = True
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -236,16 +237,21 @@ def _pids() -> Iterator[int]:
         return
 
 
-def _limits(pid: int) -> bytes:
+def _has_limit(mark: int, pid: int) -> bool:
+    return str(mark).encode() in _read(f"/proc/{pid}/limits")
+
+
+def _has_environ(job_id: str, pid: int) -> bool:
+    return f"ROBOTNI_JOB_ID={job_id}\0".encode() in _read(f"/proc/{pid}/environ")
+
+
+def _read(path: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/limits").read_bytes()
-    except OSError:  # gone since the listing
+        return Path(path).read_bytes()
+    except OSError:  # gone since the listing, or of another user
         return b""
 
 
 def _is_zombie(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:  # gone since the listing
-        return True
-    return stat[stat.rindex(b")") + 2 :][:1] in (b"Z", b"X")
+    stat = _read(f"/proc/{pid}/stat")
+    return not stat or stat[stat.rindex(b")") + 2 :][:1] in (b"Z", b"X")

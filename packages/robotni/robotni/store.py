@@ -229,7 +229,9 @@ class Store:
                 return False, None
             oldest = spend()
             waiting = None if oldest is None else self.get(oldest)
-            if waiting is None or not mind(waiting.job_id, waiting.run + 1):
+            if waiting is None or waiting.status != PENDING:
+                return True, None
+            if not mind(waiting.job_id, waiting.run + 1):
                 return True, None
             return True, self._claim(waiting, clock())  # it may have come while this one waited
 

@@ -77,7 +77,11 @@ class Submissions:
 
     def check_room(self) -> None:
         """StorageFull when the disk is nearly full."""
-        if shutil.disk_usage(self._jobs).free < DISK_FLOOR:
+        try:
+            usage = shutil.disk_usage(self._jobs)
+        except FileNotFoundError:  # somebody has removed it; the next run makes it anew
+            usage = shutil.disk_usage(self._jobs.parent)
+        if usage.free < DISK_FLOOR:
             raise StorageFull(
                 f"the disk with {self._jobs.parent} is nearly full; make room and try again"
             )

@@ -10,11 +10,17 @@ from typing import Callable, List
 import psutil
 import pytest
 
+from robotni.consumer import as_batch
 from robotni.tests.conftest import House
 from robotni.tests.processes import STACKS, Server, clean_environ, eventually
 
 ENTRIES = Path(__file__).parents[2] / "robotni_huey"
 BIN = Path(sys.executable).parent
+
+needs_no_filter = pytest.mark.skipif(
+    "Seccomp:\t0" not in Path("/proc/self/status").read_text(),
+    reason="system calls are filtered here, so the worker leaves its policy alone",
+)
 
 
 def consumer_runs(server: Server) -> bool:
@@ -45,21 +51,47 @@ def test_no_job_is_stranded_around_the_idle_exit(make_server: Callable[..., Serv
     assert server.worker_log().count("idle, gone") >= 3
 
 
-def test_scripts_are_batch_for_the_scheduler(server: Server) -> None:
+IDLE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))"
+FILTER = """
+import ctypes, os, platform, struct
+call = {"x86_64": 144, "aarch64": 119}[platform.machine()]  # sched_setscheduler
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (6, 0, 0, 0x80000000), (6, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
+control = ctypes.CDLL(None).prctl
+assert control(38, 1, 0, 0, 0) == control(22, 2, program, 0, 0) == 0
+"""
+
+
+@needs_no_filter
+def test_scripts_are_batch_for_the_scheduler_and_the_server_is_not(server: Server) -> None:
     assert policies(server) == [os.SCHED_BATCH, os.SCHED_BATCH]
     assert server.process is not None
     assert os.sched_getscheduler(server.process.pid) == os.sched_getscheduler(0)
 
 
-def test_a_scheduling_policy_that_was_chosen_from_outside_stays(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "policy"), [(IDLE, os.SCHED_IDLE), (FILTER, os.SCHED_OTHER)], ids=["idle", "filter"]
+)
+def test_a_policy_chosen_from_outside_stays_and_so_it_does_where_calls_are_filtered(
+    project: Path, before: str, policy: int
+) -> None:
+    """A filter may answer an unwanted call by death."""
     server = Server(project)
-    idle = "import os, sys; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); "
+    follow = "\nimport os, sys; os.execv(sys.argv[1], sys.argv[1:])"
     try:
-        idle += "os.execv(sys.argv[1], sys.argv[1:])"
-        server.start(sys.executable, "-c", idle, *STACKS["fast"])
-        assert policies(server) == [os.SCHED_IDLE, os.SCHED_IDLE]
+        server.start(sys.executable, "-c", before + follow, *STACKS["fast"])
+        assert policies(server) == [policy, policy]
     finally:
         server.close()
+
+
+@needs_no_filter
+def test_who_ran_a_worker_is_scheduled_afterwards_as_before() -> None:
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    with as_batch():
+        assert os.sched_getscheduler(0) == os.SCHED_BATCH
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def policies(server: Server) -> List[int]:

@@ -303,7 +303,7 @@ def test_filters_narrow_a_list(house: House) -> None:
 def test_a_running_job_shows_its_output_size_and_progress(house: House) -> None:
     job = claimed(house)
     folder = house.datadir.jobs / job.job_id / "1"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_text("12345")
     (folder / "progress").write_text("10 begun\n40.5 half way\nnonsense\n")
     seen = house.engine.get(job.job_id)
@@ -315,7 +315,7 @@ def test_a_running_job_shows_its_output_size_and_progress(house: House) -> None:
 def test_the_output_of_an_ended_job_is_its_last_64_kib(house: House) -> None:
     job = claimed(house)
     folder = house.datadir.jobs / job.job_id / "1"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_bytes(b"x" * 100_000 + b"\xff end")
     house.runner.settler.settle(job, ExitFacts(exit_code=0))
     seen = house.engine.get(job.job_id)
@@ -354,7 +354,7 @@ def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
 ) -> None:
     house = make_house(retention_days=30)
     old = claimed(house)
-    (house.datadir.jobs / old.job_id / "1").mkdir(parents=True)
+    assert (house.datadir.jobs / old.job_id / "1").is_dir()
     house.runner.settler.settle(old, ExitFacts(exit_code=0))
     waiting = submit(house)
     house.clock.now += 29 * 86400

@@ -1,5 +1,6 @@
 """`kill -9` of real processes: nothing accepted is lost, nothing is run twice."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Callable
@@ -60,6 +61,25 @@ def test_a_running_job_outlives_kill_9_of_the_web_process(server: Server) -> Non
     server.kill_web()
     server.start()
     completes_once(server, job_id)
+
+
+def test_a_run_whose_files_are_all_removed_is_ended_and_not_begun_again(server: Server) -> None:
+    """As by somebody who makes room on a full disk."""
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    scripts = server.scripts(job_id)
+    assert len(scripts) == 1
+    server.kill_web()
+    for worker in server.workers():
+        worker.kill()
+    shutil.rmtree(server.data / "jobs")
+    server.start()
+    job = server.wait_for(job_id)
+    assert (job["status"], job["attempt"], job["error"]["code"]) == ("failed", 1, "lost")
+    eventually(lambda: not scripts[0].is_running())
+    assert witness(server).count(f"begin {job_id}") == 1
+    shutil.rmtree(server.data / "jobs")
+    assert server.wait_for(server.submit("print(1)"))["output"] == "1\n"
 
 
 def test_a_running_job_outlives_kill_9_of_worker_and_web_process(server: Server) -> None:

@@ -54,6 +54,16 @@ def test_the_oldest_is_claimed_with_the_end(house: House) -> None:
     assert house.store.take_ticket() is None
 
 
+def test_the_next_run_has_a_folder_before_it_is_claimed(house: House) -> None:
+    """So where it is gone later, that is no sign that the run never started."""
+    first, second = running(house), submit(house)
+    folder = house.datadir.jobs / second.job_id
+    assert not folder.exists()
+    with house.runner.minding.thread() as minder:
+        ended(house, first, minder)
+    assert (folder / "1").is_dir()
+
+
 def test_what_another_thread_has_is_left_to_it(house: House) -> None:
     first, second, third = running(house), submit(house), submit(house)
     house.store.take_ticket()

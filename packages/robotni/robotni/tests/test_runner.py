@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any, Callable
@@ -275,11 +276,21 @@ def test_a_claimed_run_without_a_trace_goes_back_to_pending(house: House) -> Non
     house.upkeep.sweep()  # as a worker does when it starts
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
     house.store.take_ticket()
-    house.store.claim(job.job_id, house.clock.now)  # and then the worker is killed
+    house.runner.claim(job.job_id)  # and then the worker is killed
     house.upkeep.sweep()
     waiting = house.engine.get(job.job_id)
     assert (waiting.status, waiting.attempt) == ("pending", 0)
     assert house.store.take_ticket() is not None
+
+
+def test_a_claimed_run_whose_folder_is_gone_is_lost(house: House) -> None:
+    house.upkeep.sweep()
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.runner.claim(job.job_id)
+    shutil.rmtree(house.datadir.jobs / job.job_id)
+    house.upkeep.sweep()
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, ended.attempt, code(ended)) == ("failed", 1, "lost")
 
 
 def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
@@ -287,7 +298,7 @@ def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
 ) -> None:
     house.upkeep.sweep()
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.claim(job.job_id, house.clock.now)
+    house.runner.claim(job.job_id)
     house.datadir.boot.write_text("another boot")  # what was not synced may be gone
     house.upkeep.sweep()
     ended = house.engine.get(job.job_id)
@@ -297,7 +308,7 @@ def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
 
 def test_a_cancelled_run_without_a_trace_is_cancelled(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.claim(job.job_id, house.clock.now)
+    house.runner.claim(job.job_id)
     house.engine.cancel(job.job_id)
     house.upkeep.sweep()
     assert house.engine.get(job.job_id).status == "cancelled"
@@ -306,7 +317,7 @@ def test_a_cancelled_run_without_a_trace_is_cancelled(house: House) -> None:
 def test_one_row_that_cannot_be_swept_does_not_stop_the_others(house: House) -> None:
     jobs = [house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(2)]
     for job in jobs:
-        house.store.claim(job.job_id, house.clock.now)
+        house.runner.claim(job.job_id)
         house.engine.cancel(job.job_id)
     bad = house.datadir.jobs / jobs[0].job_id / "1" / "cancel"
     bad.unlink()

@@ -15,7 +15,7 @@ import pytest
 
 from robotni.job import new_job_id
 from robotni.rundir import RunDir
-from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot, kill_marked
+from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot, kill_left
 from robotni.tests.nobody import run_as_nobody
 from robotni.tests.processes import end_all, eventually, processes_of
 
@@ -349,7 +349,7 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     eventually(lambda: not launcher.rundir.is_held())
     assert launcher.rundir.exit() is None
     eventually(lambda: len(launcher.survivors()) >= 2)
-    assert kill_marked(started["mark"])
+    assert kill_left(started["mark"], "")
     eventually(lambda: launcher.survivors() == [], 2)
 
 
@@ -377,7 +377,7 @@ while time.monotonic() < end:
     assert started is not None
     os.kill(started["shim"], signal.SIGKILL)
     assert launcher.slot.wait(launcher.leave.fd) == DIED
-    assert kill_marked(started["mark"])
+    assert kill_left(started["mark"], "")
     beats = pulse.stat().st_size
     time.sleep(0.1)
     assert pulse.stat().st_size == beats

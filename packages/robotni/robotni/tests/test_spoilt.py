@@ -36,6 +36,8 @@ def spoil(case, run):
     if case == "the output is closed": os.chmod(run + "/output", 0)
     if case == "the lock is a FIFO": os.mkfifo(run + "/lock")
     if case.startswith("the run is a"): shutil.rmtree(run)
+    if case == "the run is gone": shutil.rmtree(run)
+    if case == "the job is gone": shutil.rmtree(job)
     if case == "the run is a file": open(run, "w").close()
     if case == "the run is a FIFO": os.mkfifo(run)
     if case == "the run is a circle": os.symlink(run, run)
@@ -86,6 +88,8 @@ CASES = (
     "the cancel is a folder",
     "the output is closed",
     "the lock is a FIFO",
+    "the run is gone",
+    "the job is gone",
     "the run is a file",
     "the run is a FIFO",
     "the run is a circle",

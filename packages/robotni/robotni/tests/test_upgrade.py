@@ -32,7 +32,9 @@ def test_a_database_of_the_first_release_is_shown_and_its_jobs_run(
 ) -> None:
     (project / "hello.py").write_text("import sys\nprint(sys.argv[1:], sys.stdin.read())\n")
     lay_down_first_release(project)
-    DataDir(project / ".robotni").remember_boot()  # the machine has not gone down since
+    datadir = DataDir(project / ".robotni")
+    datadir.remember_boot()  # the machine has not gone down since
+    (datadir.jobs / "01a0c45073d07000b3f076bcaeb7e2b4" / "1").mkdir(parents=True)  # claimed
     server = make_server(retention_days=36500)
     jobs = {job["project"]: job["jobId"] for job in server.client.jobs()}
     assert list(jobs) == ["cancelled", "failed", "completed", "running", "pending", "scheduled"]

@@ -16,7 +16,7 @@ import pytest
 from robotni.interpreters import Recipe, WarmSlot
 from robotni.job import new_job_id
 from robotni.rundir import RunDir
-from robotni.slots import DIED, ENDED, Leave, Slot, kill_marked
+from robotni.slots import DIED, ENDED, Leave, Slot, kill_left
 from robotni.tests.processes import end_all, eventually, processes_of
 from robotni.tests.test_shim import ESCAPE_KIT, ESCAPES
 
@@ -470,7 +470,7 @@ def test_death_of_a_warm_shim_frees_the_lock_and_the_mark_finds_the_script(bench
     eventually(lambda: not bench.rundir.is_held(), 3)
     assert bench.rundir.exit() is None
     assert all(map(psutil.pid_exists, pids))
-    assert kill_marked(started["mark"])
+    assert kill_left(started["mark"], "")
     eventually(lambda: not any(map(is_running, pids)), 3)
 
 

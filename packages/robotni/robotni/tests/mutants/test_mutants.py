@@ -98,9 +98,27 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "the next run is nobody's": Mutant(
         "store.py",
-        "if waiting is None or not mind(waiting.job_id, waiting.run + 1):",
-        "if waiting is None:",
+        "if not mind(waiting.job_id, waiting.run + 1):",
+        "if False:",
         "test_relay.py::test_the_oldest_is_claimed_with_the_end",
+    ),
+    "a folder that is gone tells nothing": Mutant(
+        "runner.py",
+        "has_begun or rundir.is_gone() or rundir.has_begun()",
+        "has_begun or rundir.has_begun()",
+        "test_runner.py::test_a_claimed_run_whose_folder_is_gone_is_lost",
+    ),
+    "the folder is made after the claim": Mutant(
+        "runner.py",
+        "RunDir(self._datadir.jobs, job_id, waiting.run + 1).prepare()",
+        "pass",
+        "test_runner.py::test_a_claimed_run_without_a_trace_goes_back_to_pending",
+    ),
+    "the next folder is made after the claim": Mutant(
+        "settler.py",
+        "RunDir(self._datadir.jobs, job_id, run).prepare()",
+        "pass",
+        "test_relay.py::test_the_next_run_has_a_folder_before_it_is_claimed",
     ),
     "what waits comes before an orphan": Mutant(
         "runner.py",
