@@ -80,7 +80,7 @@ class RunDir:
         try:
             self._for_sure(self._create)
         except FileNotFoundError:  # somebody has removed what was kept of all jobs
-            os.mkdir(os.path.dirname(self._job), 0o700)
+            _make(os.path.dirname(self._job))
             self._create()
         return self
 
@@ -91,11 +91,8 @@ class RunDir:
             self.create()
 
     def _create(self) -> None:
-        for folder in (self._job, self.folder):  # makedirs' mode is for the last one only
-            try:
-                os.mkdir(folder, 0o700)
-            except FileExistsError:
-                pass
+        _make(self._job)  # makedirs' mode is for the last one only
+        _make(self.folder)
 
     def take(self) -> Optional[int]:
         """The lock of a run that begins, or None while another holds it. Whoever looks whether it
@@ -262,6 +259,13 @@ class RunDir:
             if match:
                 return min(float(match[1]), 100.0), (match[2] or "").strip()[:500]
         return None
+
+
+def _make(folder: str) -> None:
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
 
 
 def delete_job(jobs: Path, job_id: str) -> None:

@@ -115,9 +115,9 @@ class Runner:
 
     def _claim(self, job_id: str, waiting: Optional[Job]) -> Optional[Job]:
         """The next run of `waiting`, unless another is claimed by now."""
-        if waiting is not None and waiting.status == PENDING:
-            RunDir(self._datadir.jobs, job_id, waiting.run + 1).prepare()
         run = 0 if waiting is None else waiting.run + 1
+        if waiting is not None and waiting.status == PENDING:
+            RunDir(self._datadir.jobs, job_id, run).prepare()
         job = self._store.claim(job_id, self._clock(), run)
         if job is not None:
             events.started(job)

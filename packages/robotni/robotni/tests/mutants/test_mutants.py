@@ -110,7 +110,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "the folder is made after the claim": Mutant(
         "runner.py",
-        "RunDir(self._datadir.jobs, job_id, waiting.run + 1).prepare()",
+        "RunDir(self._datadir.jobs, job_id, run).prepare()",
         "pass",
         "test_runner.py::test_a_claimed_run_without_a_trace_goes_back_to_pending",
     ),
