@@ -118,10 +118,7 @@ class Runner:
         run = 0 if waiting is None else waiting.run + 1
         if waiting is not None and waiting.status == PENDING:
             RunDir(self._datadir.jobs, job_id, run).prepare()
-        job = self._store.claim(job_id, self._clock(), run)
-        if job is not None:
-            events.started(job)
-        return job
+        return self._store.claim(job_id, self._clock(), run)
 
     def _follow(self, job: Job, minder: Minder) -> Optional[Job]:
         with ExitStack() as taken:
@@ -132,6 +129,7 @@ class Runner:
                 return None
             if slot is None:
                 return None
+            events.started(job)
             ended = slot.wait(self.leave.fd)
             facts = slot.facts
         if ended == NOT_BEGUN:

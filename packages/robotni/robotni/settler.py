@@ -109,8 +109,6 @@ class Settler:
             won, following = self._write(verdict.verb, current, timed_out, values, minder)
             if won:
                 events.settled(current, verdict.verb, verdict.error)
-                if following is not None:
-                    events.started(following)
                 if TRANSITIONS[verdict.verb][1] == PENDING:
                     self._ring()
                 return following

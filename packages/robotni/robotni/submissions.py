@@ -105,15 +105,18 @@ class Submissions:
             return [full for _ in jobs]
         earlier = self._store.insert_all(jobs, self._most)
         outcomes = [_tried(self._stored, job, found) for job, found in zip(jobs, earlier)]
-        if any(isinstance(o, Submitted) and o.job.status == PENDING for o in outcomes):
-            self._ring()
+        stored = [o for o in outcomes if isinstance(o, Submitted)]
+        if any(one.job.status == PENDING for one in stored):
+            self._ring()  # first of all, as a worker waits for it
+        for one in stored:
+            if not one.replayed:
+                events.submitted(one.job)
         return outcomes
 
     def _stored(self, job: Job, earlier: Callable[[], Optional[Job]]) -> Submitted:
         first = earlier()
         if first is not None:
             return _replayed(first, job.request_digest or "")
-        events.submitted(job)
         return Submitted(job, False)
 
 

@@ -6,6 +6,7 @@ Losing or doubling a ticket does no harm: the job row is the truth. An expired o
 import json
 import os
 import select
+import threading
 from datetime import datetime
 from typing import Any, Optional
 
@@ -28,6 +29,7 @@ from robotni.tickettable import QUEUE
 from robotni.upkeep import Upkeep
 
 CLEAN = "robotni.tickets.clean"
+RINGS = 4096  # that are heard as one
 _TIMES = ("eta", "expires_resolved")
 
 
@@ -69,6 +71,8 @@ class BellStorage(SqliteStorage):
         self._store = store
         self._datadir = datadir
         self._leave = runner.leave
+        self._orphans = runner.orphans
+        self._line = threading.Lock()
         self._serializer = JsonSerializer()
         self.bell: Optional[int] = None
         super().__init__(name, filename=str(datadir.database), fsync=True, timeout=BUSY_TIMEOUT)
@@ -86,13 +90,33 @@ class BellStorage(SqliteStorage):
         ring(self._datadir.bell)
 
     def dequeue(self) -> Optional[bytes]:
+        """The next ticket, or None when woken for something else."""
         ticket = self._store.take_ticket()
-        if ticket is None and not self._leave.is_set():
-            self._wait()
+        if ticket is None and not self._is_called():
+            ticket = self._wait_in_line()
         if ticket is not None and not _is_ours(self._serializer, ticket):
             events.dropped()
             return None
         return ticket
+
+    def _wait_in_line(self) -> Optional[bytes]:
+        """One thread sleeps at the bell, the others behind it: a ring wakes one, and whoever finds
+        a ticket wakes the next, as there may be more."""
+        is_first = self._line.acquire(blocking=False)
+        if not is_first:
+            self._line.acquire()
+        try:
+            ticket = None if is_first else self._store.take_ticket()
+            if ticket is None and not self._is_called():
+                self._wait()
+                ticket = self._store.take_ticket()
+            return ticket
+        finally:
+            self._line.release()
+
+    def _is_called(self) -> bool:
+        """Whether something else is to be done: a run to adopt, or to leave."""
+        return self._leave.is_set() or bool(self._orphans)
 
     def _wait(self) -> None:
         assert self.bell is not None, "the consumer opens the bell first"
@@ -101,9 +125,9 @@ class BellStorage(SqliteStorage):
         poll.register(self._leave.fd, select.POLLIN)
         poll.poll()
         try:
-            os.read(self.bell, 1)  # one ring wakes one thread
-        except BlockingIOError:
-            pass  # another thread was quicker
+            os.read(self.bell, RINGS)
+        except BlockingIOError:  # to leave
+            pass
 
     def delete_data(self, key: str) -> bool:
         """Huey clears a revocation after each task; none there costs no transaction."""

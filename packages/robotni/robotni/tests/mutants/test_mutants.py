@@ -120,6 +120,18 @@ MUTANTS: Dict[str, Mutant] = {
         "pass",
         "test_relay.py::test_the_next_run_has_a_folder_before_it_is_claimed",
     ),
+    "who was behind the bell does not look": Mutant(
+        "tickets.py",
+        "None if is_first else self._store.take_ticket()",
+        "None",
+        "test_line.py::test_one_ring_is_enough_for_many_tickets",
+    ),
+    "an orphan waits for the bell": Mutant(
+        "tickets.py",
+        " or bool(self._orphans)",
+        "",
+        "test_line.py::test_each_orphan_gets_a_thread",
+    ),
     "what waits comes before an orphan": Mutant(
         "runner.py",
         " and not self.orphans",

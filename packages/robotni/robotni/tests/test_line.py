@@ -1,0 +1,94 @@
+"""Threads of a worker that have nothing to do: one sleeps at the bell, the others behind it."""
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import Any, Iterator, List
+
+from robotni.datadir import ring
+from robotni.job import Job, new_job_id
+from robotni.tests.conftest import House
+from robotni.tests.processes import eventually
+from robotni.tests.test_tickets import huey_of
+
+THREADS = 4
+
+
+@contextmanager
+def waiting(house: House, once: bool = False) -> Iterator[List[Any]]:
+    """Threads that take orphans and tickets as a worker's do; what they have got. `once`: each
+    looks once, and what it has got then may be None."""
+    storage, got = huey_of(house).storage, []
+    storage.open_bell()
+
+    def take() -> None:
+        found = None
+        while found is None and not house.runner.leave.is_set():
+            found = house.upkeep.next_orphan() or storage.dequeue()
+            if once:
+                break
+        got.append(found)
+        house.store.close()
+
+    threads = [threading.Thread(target=take) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)  # all have looked and wait
+    try:
+        yield got
+    finally:
+        house.runner.leave.set()
+        for thread in threads:
+            thread.join(5)
+        assert not any(thread.is_alive() for thread in threads)
+        storage.close_bell()
+        storage.close()
+
+
+def add_tickets(house: House, count: int) -> None:
+    for number in range(count):
+        house.store.add_ticket(new_job_id(1_790_000_000.0 + number))
+
+
+def test_a_ring_for_one_ticket_wakes_one_thread(house: House) -> None:
+    with waiting(house, once=True) as got:
+        add_tickets(house, 1)
+        ring(house.datadir.bell)
+        eventually(lambda: got)
+        time.sleep(0.2)
+        assert len(got) == 1 and got[0] is not None
+    assert got[1:] == [None] * (THREADS - 1)  # all leave when told to
+
+
+def test_one_ring_is_enough_for_many_tickets(house: House) -> None:
+    with waiting(house) as got:
+        add_tickets(house, THREADS - 1)
+        ring(house.datadir.bell)
+        eventually(lambda: len(got) == THREADS - 1)
+        assert len(set(got)) == THREADS - 1
+        add_tickets(house, 1)
+        ring(house.datadir.bell)
+        eventually(lambda: len(got) == THREADS)
+
+
+def test_rings_that_came_late_wake_nobody_for_good(house: House) -> None:
+    with waiting(house) as got:
+        for _ in range(50):
+            ring(house.datadir.bell)
+        add_tickets(house, 2)
+        ring(house.datadir.bell)
+        eventually(lambda: len(got) == 2)
+        for _ in range(50):
+            ring(house.datadir.bell)
+        add_tickets(house, 2)
+        ring(house.datadir.bell)
+        eventually(lambda: len(got) == THREADS)
+
+
+def test_each_orphan_gets_a_thread(house: House) -> None:
+    with waiting(house) as got:
+        orphans = [Job.model_construct(job_id=str(number)) for number in range(THREADS)]
+        house.runner.orphans.extend(orphans)
+        ring(house.datadir.bell)
+        eventually(lambda: len(got) == THREADS)
+        assert {job.job_id for job in got} == {job.job_id for job in orphans}
