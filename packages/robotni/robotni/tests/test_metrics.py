@@ -1,6 +1,8 @@
 """`/metrics`, read as Prometheus reads it."""
 
-from typing import Callable, Dict, Iterator, List, Tuple
+import re
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Set, Tuple
 
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -108,6 +110,21 @@ def test_no_label_holds_what_a_user_chooses(server: Server) -> None:
     server.wait_for(server.submit("print(1)", project="somebody"))
     names = {label for _, labels in scrape(server) for label, _ in labels}
     assert names == {"state", "code", "version", "method", "status", "le"}
+
+
+def test_the_readme_tells_all_of_them_with_their_labels(server: Server) -> None:
+    readme = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+    told: Dict[str, Set[str]] = {}
+    for names, labels in re.findall(r"(?m)^\| (`robotni_[^|]*) \|([^|]*)\|", readme):
+        for name in re.findall(r"`(\w+)`", names):
+            told[name] = set(re.findall(r"`(\w+)`", labels))
+    server.wait_for(server.submit("print(1)"))
+    found: Dict[str, Set[str]] = {}
+    for name, labels in scrape(server):
+        if name.startswith("robotni_"):
+            family = re.sub("_(bucket|sum|count)$", "", name)
+            found.setdefault(family, set()).update(label for label, _ in labels if label != "le")
+    assert found == told
 
 
 def test_two_web_processes_of_one_folder_tell_the_same(
