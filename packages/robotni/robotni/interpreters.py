@@ -92,7 +92,7 @@ class WarmSlot(Slot):
         return refused
 
     def is_fresh(self) -> bool:
-        return self.is_alive() and stamps(self.files) == self.files
+        return self.is_alive() and are_as(self.files)
 
     def memory(self) -> int:
         """Its share of memory in bytes (PSS), and that of the fork that stands by: pages of several
@@ -131,7 +131,7 @@ class Interpreters:
 
     def _find(self, recipe: Recipe) -> Tuple[Optional[WarmSlot], str]:
         files, why = self._refusals.get(recipe, ({}, ""))
-        if why and stamps(files) == files:
+        if why and are_as(files):
             return None, why
         while True:
             with self._lock:
@@ -262,8 +262,13 @@ def venv_files(venv: str) -> List[str]:
     return [os.path.join(venv, "pyvenv.cfg"), venv_python(venv), *map(str, packages)]
 
 
-def stamps(paths: "Dict[str, Any] | List[str]") -> Stamps:
+def stamps(paths: List[str]) -> Stamps:
     return {path: _stamp(path) for path in paths}
+
+
+def are_as(files: Stamps) -> bool:
+    """Whether files are as they were."""
+    return all(_stamp(path) == was for path, was in files.items())
 
 
 def _stamp(path: str) -> Optional[List[int]]:
