@@ -62,11 +62,11 @@ class Rehearsal(Fork):
 def private_memory():
     """(begin, end) of what this process may write and shares with nobody but by forks."""
     try:
-        with open("/proc/self/maps") as file:
+        with open("/proc/self/maps", "rb") as file:  # as text it would import modules
             for line in file:
                 span, modes = line.split(None, 2)[:2]
-                if modes == "rw-p":
-                    begin, end = span.split("-")
+                if modes == b"rw-p":
+                    begin, end = span.split(b"-")
                     yield int(begin, 16), int(end, 16)
     except OSError:  # no Linux
         pass
