@@ -90,7 +90,10 @@ class Database:
         give_up = time.monotonic() + BUSY_TIMEOUT
         while True:
             connection = sqlite3.connect(
-                str(self._path), BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                str(self._path),
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
             )
             try:
                 for pragma in _PRAGMAS:
