@@ -33,7 +33,6 @@ DIFFERENCES: Tuple[str, ...] = (
     "a preloaded module wins over a file of that name beside the script",
     "ps, /proc/self/cmdline and environ show how the warm interpreter was started",
     "inspect.stack(), print_stack() and a warning's stacklevel see one frame below the script's",
-    "the process of a script may be older than its run (its start in ps, time.process_time())",
     "gc.get_freeze_count() is not 0, and peak memory (ru_maxrss) counts the preloaded modules",
     "objects that preloaded modules hold at the end of a script get no __del__",
     "no -X flag, and no variable PYTHON…, can be given",
@@ -95,9 +94,14 @@ class WarmSlot(Slot):
         return self.is_alive() and are_as(self.files)
 
     def memory(self) -> int:
-        """Its share of memory in bytes (PSS), and that of the fork that stands by: pages of several
-        processes count in part."""
-        return sum(map(_pss, [self.pid, *([] if self.has_run else _children(self.pid))]))
+        """Its share of memory in bytes (PSS): pages of several processes count in part."""
+        try:
+            for line in Path(f"/proc/{self._process.pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024
+        except OSError:  # it ended, or no Linux
+            pass
+        return 0
 
 
 class Interpreters:
@@ -276,23 +280,6 @@ def _stamp(path: str) -> Optional[List[int]]:
         return stamp(os.stat(path))
     except OSError:  # gone, which is a change too
         return None
-
-
-def _pss(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:  # it ended, or no Linux
-        pass
-    return 0
-
-
-def _children(pid: int) -> List[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:  # it ended, or a kernel that does not tell
-        return []
 
 
 def _dismiss(slots: List[WarmSlot]) -> None:

@@ -6,6 +6,7 @@ the shim died. A worker that leaves closes the sockets; the shims finish their r
 Also here: ending what is left of a run whose shim is gone.
 """
 
+import array
 import json
 import os
 import select
@@ -96,8 +97,13 @@ class Slot:
         if lock is None:
             raise RuntimeError(f"the lock of the new run {rundir.folder} is taken")
         self.has_run = True
+        body = json.dumps(order).encode()
+        message = wire.HEADER.pack(len(body)) + body
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
         try:
-            wire.send(self._socket, json.dumps(order).encode(), lock)
+            sent = self._socket.sendmsg([message], [rights])
+            if sent < len(message):  # once it has all, its death is no failure to tell it
+                self._socket.sendall(message[sent:])
         except OSError:  # it died between two runs
             return False
         finally:

@@ -4,28 +4,11 @@ import os
 import signal
 import subprocess
 
-from .tree import mark
-
 RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python, not by whom it starts
 
 
-class Cold:
-    """Nothing is made ahead, and nothing is left."""
-
-    mark = staticmethod(mark)
-
-    def stand_by(self, worker):
-        return None
-
-    def start(self, order, stdin, output):
-        """Starts a script; its pid."""
-        return spawn(order, stdin, output)
-
-    def close(self):
-        pass
-
-
 def spawn(order, stdin, output):
+    """Starts a script; its pid."""
     argv, env = order["argv"], order["env"]
     os.chdir(order["cwd"])
     try:

@@ -31,9 +31,9 @@ def main(known, space):
     worker = socket.socket(fileno=int(sys.argv[1]))
     worker.set_inheritable(False)
     if len(sys.argv) == 2:
-        from .cold import Cold
+        from .cold import spawn
 
-        serve(worker, listen()[0], Cold())
+        serve(worker, listen()[0], spawn)
         return None
     from .warm import Warm
 
@@ -42,12 +42,12 @@ def main(known, space):
     hide(known)
     if not is_ready(worker, warm, control):
         os._exit(0)
-    wake, warm.handlers = listen()
-    served = serve(worker, wake, warm)
+    wake, handlers = listen()
+    served = serve(worker, wake, warm.fork)
     if served is None:
         os._exit(0)  # what the modules do at exit is for scripts
-    warm.ending.spare(known, space, worker, *served)
-    return [warm.ending.ended, *warm.script(served[0])]
+    warm.spare(known, space, worker, *served)
+    return [warm.ended, *warm.script(served[0].order, handlers)]
 
 
 def hide(known):
@@ -95,28 +95,25 @@ def listen():
     return wake, {n: signal.signal(n, lambda number, frame: None) for n in HANDLED}
 
 
-def serve(worker, wake, scripts):
-    """Runs one after another. In a fork it comes back, with the order of the script that the
-    process is to become, and what else it has."""
+def serve(worker, wake, start):
+    """Runs one after another. In a fork it comes back, with the run that the process is to become,
+    and what else it has."""
     ring, vmstat = Ring(), open_vmstat()
     last = None
     while True:
-        order = scripts.stand_by(worker)
-        if order is not None:
-            return order, last, ring
         try:
             message = receive(worker)
         except ConnectionResetError:  # the worker has left, our last answer unread
             message = None
         if message is None:
             break
-        order, (lock,) = message
-        run = Run(order, wake, ring, vmstat, scripts)
+        order, lock = message
+        run = Run(order, wake, ring, vmstat, start)
         begun = run.begin()
         if begun:
             run.spawn()
             if run.is_fork:
-                return order, last, ring, run
+                return run, last, ring
             run.end()
         last = run if begun else None
         os.close(lock)
@@ -126,7 +123,6 @@ def serve(worker, wake, scripts):
             break
         if run.survived:
             return None  # something not even SIGKILL ends: the next run gets a fresh shim
-    scripts.close()
     if last is not None:
         last.sync_end()
     return None

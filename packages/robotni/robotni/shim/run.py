@@ -20,7 +20,7 @@ from .evidence import (
     write_padded,
 )
 from .ring import swallow
-from .tree import descendants
+from .tree import descendants, mark
 
 DRAIN = 1 << 16
 encode = json.JSONEncoder().encode
@@ -29,15 +29,15 @@ GIVE_UP = 30.0  # seconds until what not even SIGKILL ends is left alone
 
 
 class Run:
-    """One run, from evidence to evidence, of a script that is cold or warm as `scripts` are."""
+    """One run, from evidence to evidence. `start(order, stdin, output)` gives the script's pid."""
 
-    def __init__(self, order, wake, ring, vmstat, scripts):
+    def __init__(self, order, wake, ring, vmstat, start):
         self.order = order
         self.folder = order["folder"]
         self.wake = wake
         self.ring = ring
         self.vmstat = vmstat
-        self.scripts = scripts
+        self.start = start
         self.child = None
         self.status = None
         self.total = self.kept = 0
@@ -73,7 +73,7 @@ class Run:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
         self.keep(self.order.get("note", "").encode("utf-8", "replace"))
-        evidence = {"startedAt": self.started_at, "shim": os.getpid(), "mark": self.scripts.mark()}
+        evidence = {"startedAt": self.started_at, "shim": os.getpid(), "mark": mark()}
         self.evidence = create(self.path("started"))
         write_padded(self.evidence, encode(evidence).encode())
 
@@ -93,7 +93,7 @@ class Run:
         os.set_blocking(self.pipe, False)
         stdin = self.open_stdin()
         try:
-            self.child = self.scripts.start(self.order, stdin, write_end)
+            self.child = self.start(self.order, stdin, write_end)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             what, where = self.order["argv"][0], self.order["cwd"]

@@ -7,22 +7,59 @@ compile, a zip file) gets one by exec. `DIFFERENCES` in `interpreters.py` says w
 """
 
 import _signal as signal  # what `signal` is made of, without making enums of all in a mask
+import atexit
+import ctypes
 import gc
 import os
-import select
 import sys
 import time
 
 from .codes import Codes, stamp
-from .ending import Ending
-from .inside import close_all, descriptors, has_threads
-from .rehearsal import Pages, Rehearsal
+from .inside import close_all, descriptors, has_threads, tasks
 from .renewal import add_to_environ, new_streams, renew_environ, renew_randomness
-from .standby import Fork, Standby
-from .tree import mark
 
-SETTLED = 0.03  # seconds without an order, after which a fork is made ahead
+ALL = signal.valid_signals()
+UNFLUSHED = 120  # how an interpreter ends that cannot write its last output
 STREAMS = ("stdin", "stdout", "stderr")
+
+
+class Last:
+    """What `sys` loses last, when nothing of a script is left: the process ends then.
+
+    As after the end of an interpreter, by `exit` of the C library; but the interpreter, which is
+    in the shim still, is not taken apart.
+    """
+
+    exit = ctypes.PyDLL(None).exit  # what a library does then may still need the interpreter
+
+    def __init__(self, code, output):
+        self.code = code
+        self.output = output
+
+    def __del__(self):
+        for stream in self.output:
+            flushed(stream)
+        self.exit(self.code)
+
+
+def flushed(stream):
+    """Whether what was written is on its way; of what is closed it is, of what is detached not."""
+    try:
+        if stream.closed:
+            return True
+    except ValueError:  # it is detached
+        pass
+    try:
+        stream.flush()
+    except Exception:  # whatever a buffer of the script's may raise
+        return False
+    return True
+
+
+def is_plain(pair):
+    """Whether this entry of `sys.modules` can be set aside at the end of a script."""
+    name, module = pair
+    return type(module) is type(sys) and name not in ("__main__", "builtins", "sys")
 
 
 class Warm:
@@ -31,9 +68,12 @@ class Warm:
     def __init__(self, space):
         self.main = {name: value for name, value in space.items() if name.startswith("__")}
         self.codes = Codes()
-        self.found = self.last = self.standby = self.pages = None
-        self.opened = self.handlers = {}
-        self.ending = Ending()
+        self.code = None
+        self.opened = {}
+        self.spared = []
+        self.spared.append(self.spared)  # a circle that, once frozen, nothing frees
+        atexit.register(self.end)  # the first to be registered is the last to be called
+        self.exit_code = None
         self.coerced = os.environ.get("LC_CTYPE")
 
     # the shim's side
@@ -54,10 +94,10 @@ class Warm:
                 return f"importing {name} starts a thread, which a fork would lose"
         self.opened = {fd: of for fd, of in descriptors().items() if fd not in before}
         self.top = max(descriptors())
+        self.loaded = frozenset(filter(is_plain, sys.modules.items()))
+        self.spare(*map(sys.__dict__.get, STREAMS))
         streams = list(zip(STREAMS, new_streams()))
         self.streams = {**dict(streams), **{f"__{name}__": stream for name, stream in streams}}
-        self.ending.spare(*map(sys.__dict__.get, STREAMS))
-        self.ending.is_of(sys.modules.items(), self.streams)
         self.environ = list(os.environ.items())
         gc.collect()
         gc.freeze()  # so that a collection in a script copies no page of these
@@ -76,98 +116,88 @@ class Warm:
                     pass
         return found
 
-    def stand_by(self, worker):
-        """Makes a fork ahead, unless there is one, or an order on its way. In the fork: its order,
-        once that has come."""
-        if self.standby is not None or select.select([worker], [], [], SETTLED)[0]:
-            return None
-        if self.last is not None:
-            self.compiled(self.last)  # what ran last may run next
-        try:
-            return self.rehearse() if self.pages is None else self.make_standby()
-        except OSError:  # no more processes; the next run may find one
-            return None
-
-    def rehearse(self):
-        rehearsal = Rehearsal()
-        if rehearsal.pid:
-            self.pages = Pages(rehearsal.pages())
-            return self.make_standby()
-        self.ending.rehearse(rehearsal.tell)
-        self.prepare()
-        self.found = None, None
-        return {"argv": [sys.executable, os.devnull], "env": {**dict(self.environ), "X": ""}}
-
-    def make_standby(self):
-        self.standby = Standby()
-        if self.standby.pid:
-            return None
-        self.prepare()
-        self.pages.copy()
-        order = self.standby.wait()
-        self.found = self.compiled(order["argv"])
-        self.standby.unblock()
-        return order
-
-    def mark(self):
-        """What the next script carries."""
-        return mark() if self.standby is None else self.standby.mark
-
-    def start(self, order, stdin, output):
-        """Has a fork become the script: its pid, and 0 in one that is made for it."""
-        self.last = order["argv"]
-        pid = None
+    def fork(self, order, stdin, output):
+        """Starts a script: its pid, and 0 in the process that is to become it."""
+        path = order["argv"][1]
+        self.code, self.folder = (None, None) if path == "-m" else self.codes.get(path)
         os.chdir(order["cwd"])
+        # A signal that comes before the child has its own handlers must wait, not be swallowed.
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
         try:
-            standby, self.standby = self.standby, None
-            if standby is not None and standby.hand(order, stdin, output):
-                pid = standby.pid
-            else:
-                pid = self.fork(stdin, output)
-        finally:
-            if pid != 0:
-                os.chdir("/")
-        return pid
+            child = os.fork()
+        except OSError:  # no more processes
+            self.unblock()
+            os.chdir("/")
+            raise
+        if child == 0:
+            os.setsid()
+            for fd, number in ((stdin, 0), (output, 1), (output, 2)):
+                os.dup2(fd, number)
+            return 0
+        self.unblock()
+        os.chdir("/")
+        return child
 
-    def fork(self, stdin, output):
-        self.found = self.compiled(self.last)
-        fork = Fork()
-        if fork.pid == 0:
-            fork.take(stdin, output)
-            self.prepare()
-            fork.unblock()
-        return fork.pid
+    def ended(self, error):
+        """Takes note how the script ended: None, or what it raised."""
+        if error is None or (isinstance(error, SystemExit) and error.code is None):
+            self.exit_code = 0
+        elif isinstance(error, SystemExit):
+            plain = isinstance(error.code, int) and 0 <= error.code < 256
+            self.exit_code = int(error.code) if plain else None
+        elif not isinstance(error, KeyboardInterrupt):  # that ends by a signal
+            own_hook = sys.excepthook is not sys.__excepthook__  # it may leave with another code
+            self.exit_code = None if own_hook else 1
 
-    def compiled(self, argv):
-        """The code of the script and its folder, as far as they are known."""
-        return (None, None) if argv[1] == "-m" else self.codes.get(argv[1])
+    def spare(self, *things):
+        """Keeps them from being taken apart, which copies their pages."""
+        self.spared += things
 
-    def close(self):
-        if self.standby is not None:
-            self.standby.dismiss()
+    def end(self):
+        """Keeps preloaded modules and interpreter from being taken apart at the end of a script.
+
+        That would copy most of their pages, and cost more than most scripts. What the script has
+        made is taken apart as ever. In odd cases the interpreter goes the whole way.
+        Names and modules are moved in pairs: whoever touches one of them copies a page.
+        """
+        modules, own = sys.modules, []
+        while modules:
+            pair = modules.popitem()
+            try:
+                (self.spared if pair in self.loaded else own).append(pair)
+            except TypeError:  # something without a hash
+                own.append(pair)
+        modules.update(reversed(own))
+        streams = self.streams
+        plain = sys.stdout is streams["stdout"] and sys.stderr is streams["stderr"]
+        if self.exit_code is not None and plain and tasks() == 1:
+            output = (sys.stdout, sys.stderr)
+            all_flushed = [flushed(stream) for stream in output] == [True, True]
+            sys.last = Last(self.exit_code if all_flushed else UNFLUSHED, output)
+
+    def unblock(self):
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
     # the script's side
 
-    def prepare(self):
-        """Makes this process what a new interpreter would be, as far as all scripts have it so."""
-        close_all(self.opened, self.top)
-        signal.set_wakeup_fd(-1)
-        for number, handler in self.handlers.items():
-            if handler is not None:
-                signal.signal(number, handler)
-        sys.__dict__.update(self.streams)
-        renew_randomness()
-        if "threading" in sys.modules:
-            sys.modules["threading"].main_thread()._set_native_id()
-
-    def script(self, order):
-        """And as far as this one has it so; [what to call, its arguments]."""
+    def script(self, order, handlers):
+        """Makes this process what a new interpreter would be; [what to call, its arguments]."""
         gc.freeze()  # what the shim has made since it is none of the script's, or its collections'
         argv = order["argv"]
+        close_all(self.opened, self.top)
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+        self.unblock()
         self.renew_environ(order["env"])
         if self.coerced is not None:  # by the interpreter, at its start in the C locale
             os.environ.setdefault("LC_CTYPE", self.coerced)
         time.tzset()
+        sys.__dict__.update(self.streams)
+        renew_randomness()
+        if "threading" in sys.modules:
+            sys.modules["threading"].main_thread()._set_native_id()
         call = self.module(argv) if argv[1] == "-m" else self.file(argv)
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = list(argv)
@@ -193,11 +223,10 @@ class Warm:
 
     def file(self, argv):
         path = argv[1]
-        code, folder = self.found
-        code = code or self.compile_or_exec(argv)
-        self.found = None
+        code = self.code or self.compile_or_exec(argv)
+        self.code = None
         sys.argv = argv[1:]
-        sys.path.insert(0, folder or os.path.dirname(os.path.realpath(path)))
+        sys.path.insert(0, self.folder or os.path.dirname(os.path.realpath(path)))
         sys.path_importer_cache[path] = None
         return [exec, (code, self.renew_main(path))]
 

@@ -1,4 +1,4 @@
-"""What goes over the sockets from a worker to a shim, and from that to a fork that stands by."""
+"""What goes over the socket between a worker and a shim."""
 
 import array
 import json
@@ -11,7 +11,6 @@ HEADER = struct.Struct("!I")
 parse = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 ENDED, NOT_BEGUN = b"!", b"?"
 ANSWER = 4096  # bytes, at most
-MOST_FDS = 3  # with one message
 
 
 def answer(begun, word):
@@ -21,21 +20,11 @@ def answer(begun, word):
     return ENDED + word if len(word) < ANSWER else ENDED
 
 
-def send(sock: socket.socket, body: bytes, *fds: int) -> None:
-    """A message and the descriptors that go with it."""
-    message = HEADER.pack(len(body)) + body
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-    sent = sock.sendmsg([message], [rights])
-    if sent < len(message):  # once it has all, its death is no failure to tell it
-        sock.sendall(message[sent:])
-
-
 def receive(sock):
-    """The next message as (dict, descriptors); None at EOF, also in the middle of one."""
+    """The next run as (dict, lock descriptor); None at EOF, also in the middle of a message."""
     flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
     fds = array.array("i")
-    room = socket.CMSG_SPACE(MOST_FDS * fds.itemsize)
-    data, ancillary, _, _ = sock.recvmsg(HEADER.size, room, flags)
+    data, ancillary, _, _ = sock.recvmsg(HEADER.size, socket.CMSG_SPACE(fds.itemsize), flags)
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
@@ -43,11 +32,10 @@ def receive(sock):
     if len(data) < HEADER.size or not fds:
         return None
     if not flags:
-        for fd in fds:
-            os.set_inheritable(fd, False)
+        os.set_inheritable(fds[0], False)
     (size,) = HEADER.unpack(data)
     body = read_exactly(sock, size)
-    return (parse(body.decode(), 0)[0], list(fds)) if len(body) == size else None
+    return (parse(body.decode(), 0)[0], fds[0]) if len(body) == size else None
 
 
 def read_exactly(sock, size):

@@ -34,10 +34,7 @@ ROWS = (
     {"ended"},
     {"condition", "database", "rows"},
     {"datadir", "schema", "shim.loop", "events", "logs", "body", "census", "witness"},
-    {"shim.run", "shim.cold", "shim.warm"},
-    {"shim.rehearsal", "shim.ending"},
-    {"shim.standby"},
-    {"shim.wire"},
+    {"shim.run", "shim.cold", "shim.warm", "shim.wire"},
     {"shim.evidence", "shim.tree", "shim.codes", "shim.inside", "shim.renewal", "shim.ring"},
     {"shim", "shim.shim"},
     {"job", "request", "settings", "minding", "answers", "regular"},
@@ -47,7 +44,7 @@ OWNERS = {
     "sqlite3": {"condition", "database"},
     "subprocess": {"slots", "shim.cold", "starter", "demo", "storm"},
     "signal": {"slots", "shim.cold", "shim.run", "consumer", "demo", "job", "cli_run"},
-    "_signal": {"shim.loop", "shim.warm", "shim.standby", "shim.rehearsal"},
+    "_signal": {"shim.loop", "shim.warm"},
     "anyio": {"threads"},
     "fastapi": {
         *("api", "problems", "straight"),
@@ -190,8 +187,7 @@ def test_two_broad_excepts_and_no_more() -> None:
         and (node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException"))
     }
     together = {"database", "submissions", "threads"}
-    shims = {"shim.shim", "shim.warm", "shim.ending"}
-    assert broad <= {"runner", "upkeep", "starter", *shims, *together}
+    assert broad <= {"runner", "upkeep", "starter", "shim.shim", "shim.warm", *together}
 
 
 def test_the_environment_is_read_in_the_entries_only() -> None:

@@ -158,7 +158,7 @@ def test_a_script_that_spoils_its_evidence_has_ended_all_the_same(
 
 CLOSING = """
 import os, signal, sys
-from robotni.shim.cold import Cold
+from robotni.shim.cold import spawn
 from robotni.shim.ring import Ring
 from robotni.shim.run import Run
 from robotni.tests.nobody import become_nobody
@@ -176,7 +176,7 @@ order = {
     "argv": ["/bin/sh", "-c", f"echo x; chmod 0 {os.path.abspath(closed)}; exit 3"],
     "grace": 1, "maxOutput": 100, "tellEnd": True,
 }
-run = Run(order, wake, Ring(), None, Cold())
+run = Run(order, wake, Ring(), None, spawn)
 run.begin()
 run.spawn()
 run.end()

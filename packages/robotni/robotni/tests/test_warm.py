@@ -147,13 +147,6 @@ class Bench:
         assert facts is not None
         return facts
 
-    def run_ahead(self, slot: Slot, script: bytes, **changes: Any) -> Ended:
-        """By the fork that stands by."""
-        standby = stands_by(slot)
-        ended = self.run(slot, script, **changes)
-        assert not psutil.pid_exists(standby)  # it was the script, or the parent of it
-        return ended
-
     def run(self, slot: Slot, script: bytes, **changes: Any) -> Ended:
         facts = self.start(slot, script, **changes).end(slot)
         assert facts["spawnError"] is None
@@ -178,22 +171,6 @@ class Bench:
             slot.reap()
         self.leave.close()
         end_all(self.folder)
-
-
-def stands_by(slot: Slot) -> int:
-    """The pid of the fork that waits for its order, which is all that its descriptor 0 is for."""
-
-    def found() -> List[int]:
-        return [pid for pid in children_of(slot.pid) if is_standby(pid)]
-
-    return int(eventually(found)[0])
-
-
-def is_standby(pid: int) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/fd/0").startswith("socket:")
-    except OSError:  # it ended just now
-        return False
 
 
 # The oldest Python has its turn when the tests run on it; the newest found here, on any other.
@@ -221,10 +198,10 @@ def shims(bench: Bench) -> Shims:
 def test_a_script_cannot_tell_warm_from_cold(bench: Bench, shims: Shims, probe: str) -> None:
     script = probes()[probe]
     cold = bench.run(shims.cold, script)
-    for run in (bench.run, bench.run_ahead):
-        assert run(shims.bare, script) == cold
-        if "standard library" not in probe:  # what is preloaded wins, and is said to
-            assert run(shims.loaded, script) == cold
+    assert bench.run(shims.bare, script) == cold
+    if "standard library" in probe:  # what is preloaded wins, and is said to
+        return
+    assert bench.run(shims.loaded, script) == cold
 
 
 def test_signals_that_nohup_and_shells_have_robotni_ignore_are_heeded(bench: Bench) -> None:
@@ -455,11 +432,10 @@ def test_nothing_is_left_of_a_finished_run(bench: Bench, shims: Shims, escape: s
         kit = ESCAPE_KIT.replace("sys.executable", "'python3'")
         script = f"{kit}\n{ESCAPES[escape]}\ntime.sleep(0.1)\nprint('ready')\n{tail}"
         slot = shims.loaded
-        stands_by(slot)
         bench.start(slot, script.encode(), timeout=0.6, grace=0.2)
         bench.end(slot)
         assert "ready" in bench.output()
-        assert children_of(slot.pid) in ([], [stands_by(slot)])
+        assert children_of(slot.pid) == []
         assert processes_of(bench.folder / "jobs") == []
 
 

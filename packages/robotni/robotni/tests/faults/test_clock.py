@@ -10,7 +10,7 @@ from typing import Iterator
 import pytest
 
 from robotni.request import JobRequest
-from robotni.shim.cold import Cold
+from robotni.shim.cold import spawn
 from robotni.shim.ring import Ring
 from robotni.shim.run import Run
 from robotni.tests.conftest import House
@@ -133,7 +133,7 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
     began = time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr("robotni.shim.run.time.time", jumping)
-        run = Run(order, wake, Ring(), None, Cold())
+        run = Run(order, wake, Ring(), None, spawn)
         assert run.begin()
         run.spawn()
         run.end()

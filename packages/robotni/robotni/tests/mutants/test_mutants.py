@@ -67,8 +67,8 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "the shim ignores its lock": Mutant(
         "shim/loop.py",
-        "        order, (lock,) = message\n",
-        "        order, (lock,) = message\n        os.close(lock)\n"
+        "        order, lock = message\n",
+        "        order, lock = message\n        os.close(lock)\n"
         "        lock = os.open(os.devnull, os.O_RDONLY)\n",
         "test_shim.py::test_a_run_goes_on_when_the_worker_is_gone",
     ),
@@ -164,21 +164,9 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "no mark": Mutant(
         "shim/run.py",
-        '"mark": self.scripts.mark()',
+        '"mark": mark()',
         '"mark": None',
         "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
-    ),
-    "what was meant for nobody ends a script": Mutant(
-        "shim/standby.py",
-        "        forget_strays()\n",
-        "",
-        "test_standby.py::test_signals_that_came_before_its_order_are_not_the_script_s",
-    ),
-    "a fork that is dead becomes a script": Mutant(
-        "shim/standby.py",
-        "            return False\n        finally:",
-        "            return True\n        finally:",
-        "test_standby.py::test_one_that_was_killed_costs_nothing",
     ),
     "a full disk fails what could not begin": Mutant(
         "settler.py",
