@@ -91,22 +91,23 @@ class BellStorage(SqliteStorage):
 
     def dequeue(self) -> Optional[bytes]:
         """The next ticket, or None when woken for something else."""
-        ticket = self._store.take_ticket()
-        if ticket is None and not self._is_called():
-            ticket = self._wait_in_line()
+        ticket = self._next()
         if ticket is not None and not _is_ours(self._serializer, ticket):
             events.dropped()
             return None
         return ticket
 
-    def _wait_in_line(self) -> Optional[bytes]:
+    def _next(self) -> Optional[bytes]:
         """One thread sleeps at the bell, the others behind it: a ring wakes one, and whoever finds
-        a ticket wakes the next, as there may be more."""
-        is_first = self._line.acquire(blocking=False)
-        if not is_first:
+        a ticket wakes the next. It looks before it sleeps, as who was there before it has heard
+        the rings for more than one."""
+        if not self._line.acquire(blocking=False):
+            ticket = self._store.take_ticket()
+            if ticket is not None or self._is_called():
+                return ticket
             self._line.acquire()
         try:
-            ticket = None if is_first else self._store.take_ticket()
+            ticket = self._store.take_ticket()
             if ticket is None and not self._is_called():
                 self._wait()
                 ticket = self._store.take_ticket()

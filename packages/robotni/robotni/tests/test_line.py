@@ -92,3 +92,48 @@ def test_each_orphan_gets_a_thread(house: House) -> None:
         ring(house.datadir.bell)
         eventually(lambda: len(got) == THREADS)
         assert {job.job_id for job in got} == {job.job_id for job in orphans}
+
+
+class Late:
+    """The line of a storage, which the thread `of` that name reaches late."""
+
+    def __init__(self, line: Any, of: str) -> None:
+        self.line, self.of = line, of
+        self.is_near, self.may_come = threading.Event(), threading.Event()
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if threading.current_thread().name == self.of:
+            self.is_near.set()
+            self.may_come.wait()
+        return bool(self.line.acquire(blocking))
+
+    def release(self) -> None:
+        self.line.release()
+
+
+def test_who_comes_to_the_bell_late_looks_first(house: House) -> None:
+    """Who was there before has heard the ring for both tickets, and took one."""
+    storage, got = huey_of(house).storage, []
+    storage.open_bell()
+    storage._line = line = Late(storage._line, "late")
+
+    def take() -> None:
+        got.append(storage.dequeue())
+        house.store.close()
+
+    early, late = (threading.Thread(target=take, name=name) for name in ("early", "late"))
+    early.start()
+    late.start()
+    line.is_near.wait()
+    time.sleep(0.2)  # the other sleeps
+    add_tickets(house, 2)
+    ring(house.datadir.bell)
+    early.join()
+    line.may_come.set()
+    late.join(3)
+    found = set(got)
+    house.runner.leave.set()
+    late.join()
+    assert len(found - {None}) == 2
+    storage.close_bell()
+    storage.close()

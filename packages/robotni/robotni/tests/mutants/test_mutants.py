@@ -120,11 +120,11 @@ MUTANTS: Dict[str, Mutant] = {
         "pass",
         "test_relay.py::test_the_next_run_has_a_folder_before_it_is_claimed",
     ),
-    "who was behind the bell does not look": Mutant(
+    "who comes to the bell does not look": Mutant(
         "tickets.py",
-        "None if is_first else self._store.take_ticket()",
-        "None",
-        "test_line.py::test_one_ring_is_enough_for_many_tickets",
+        "        try:\n            ticket = self._store.take_ticket()\n",
+        "        try:\n            ticket = None\n",
+        "test_line.py::test_who_comes_to_the_bell_late_looks_first",
     ),
     "an orphan waits for the bell": Mutant(
         "tickets.py",
