@@ -48,6 +48,13 @@ class Share(Generic[Result]):
         return self._results[0]
 
 
+class Connection(sqlite3.Connection):
+    """Closes itself with the thread that has it, of which Python 3.13 would warn."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Database:
     """One database file, usable from every thread of a process."""
 
@@ -94,6 +101,7 @@ class Database:
                 timeout=BUSY_TIMEOUT,
                 isolation_level=None,
                 check_same_thread=False,
+                factory=Connection,
             )
             try:
                 for pragma in _PRAGMAS:

@@ -21,6 +21,7 @@ STATUS = {
     "queue_full": 429,
     "storage_full": 507,
 }
+_RENAMED = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}  # by Python 3.13
 _DETAILS = {
     404: "there is nothing at this path; /docs lists what there is",
     405: "this path knows other methods; see the header Allow",
@@ -60,7 +61,7 @@ def render(
     status: int, code: str, detail: str, errors: Optional[Sequence[FieldError]] = None
 ) -> bytes:
     problem: Dict[str, Any] = {
-        "title": HTTPStatus(status).phrase,
+        "title": title(status),
         "status": status,
         "detail": detail,
         "code": code,
@@ -68,6 +69,11 @@ def render(
     if status == 422:
         problem["errors"] = [e._asdict() for e in errors or ()]
     return json.dumps(problem).encode()
+
+
+def title(status: int) -> str:
+    """The same on every Python."""
+    return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
 def response(
@@ -100,7 +106,7 @@ def _validation_error(request: Request, error: Any) -> Response:
 
 
 def _http_exception(request: Request, error: Any) -> Response:
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = title(error.status_code).lower().replace(" ", "_")
     detail = _DETAILS.get(error.status_code, str(error.detail))
     headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
     return response(error.status_code, code, detail, headers=headers)
