@@ -102,21 +102,24 @@ class BellStorage(SqliteStorage):
         a ticket wakes the next. It looks before it sleeps, as who was there before it has heard
         the rings for more than one."""
         if not self._line.acquire(blocking=False):
-            ticket = self._store.take_ticket()
+            ticket = self._look()
             if ticket is not None or self._is_called():
                 return ticket
             self._line.acquire()
         try:
-            ticket = self._store.take_ticket()
+            ticket = self._look()
             if ticket is None and not self._is_called():
                 self._wait()
-                ticket = self._store.take_ticket()
+                ticket = self._look()
             return ticket
         finally:
             self._line.release()
 
+    def _look(self) -> Optional[bytes]:
+        return None if self._is_called() else self._store.take_ticket()
+
     def _is_called(self) -> bool:
-        """Whether something else is to be done: a run to adopt, or to leave."""
+        """Whether something else comes first: a run to adopt, which holds a place, or to leave."""
         return self._leave.is_set() or bool(self._orphans)
 
     def _wait(self) -> None:

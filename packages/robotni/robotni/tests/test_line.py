@@ -94,6 +94,17 @@ def test_each_orphan_gets_a_thread(house: House) -> None:
         assert {job.job_id for job in got} == {job.job_id for job in orphans}
 
 
+def test_a_ticket_waits_while_there_is_an_orphan(house: House) -> None:
+    """A run to adopt holds a place: with a ticket in its stead, too many would run."""
+    with waiting(house, once=True) as got:
+        add_tickets(house, 1)
+        house.runner.orphans.append(Job.model_construct(job_id="0"))
+        ring(house.datadir.bell)
+        eventually(lambda: len(got) == THREADS)
+    assert got == [None] * THREADS
+    assert house.store.take_ticket() is not None
+
+
 class Late:
     """The line of a storage, which the thread `of` that name reaches late."""
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 from huey import SqliteHuey
@@ -27,6 +27,13 @@ def huey_of(house: House) -> RobotniHuey:
     return RobotniHuey(house.settings, house.store, house.datadir, house.runner, house.upkeep)
 
 
+@pytest.fixture
+def huey(house: House) -> Iterator[RobotniHuey]:
+    found = huey_of(house)
+    yield found
+    found.storage.close()
+
+
 def columns(path: Path, table: str) -> "list[tuple[str, str, int]]":
     database = sqlite3.connect(path)
     rows = database.execute(f"PRAGMA table_info({table})").fetchall()
@@ -42,8 +49,7 @@ def test_the_task_table_is_the_one_huey_makes(house: House, tmp_path: Path) -> N
     assert [name for name, _, _ in made_by_huey] == ["id", "queue", "data", "priority"]
 
 
-def test_a_ticket_is_a_task_that_huey_knows(house: House) -> None:
-    huey = huey_of(house)
+def test_a_ticket_is_a_task_that_huey_knows(house: House, huey: RobotniHuey) -> None:
     house.store.add_ticket(JOB_ID)
     task = huey.dequeue()
     assert (task.id, tuple(task.args)) == (JOB_ID, (JOB_ID,))
@@ -58,16 +64,16 @@ def test_a_ticket_is_written_as_huey_would(house: House) -> None:
     assert json.loads(serializer.serialize(serializer.deserialize(ticket))) == json.loads(ticket)
 
 
-def test_huey_s_own_way_of_enqueueing_makes_the_same_ticket(house: House) -> None:
-    huey = huey_of(house)
+def test_huey_s_own_way_of_enqueueing_makes_the_same_ticket(
+    house: House, huey: RobotniHuey
+) -> None:
     huey.enqueue(huey._registry.string_to_task(RUN_JOB)((JOB_ID,), {}))
     ticket = house.store.take_ticket()
     assert ticket is not None
     assert JobTickets().decode(ticket) == JOB_ID
 
 
-def test_an_expired_ticket_is_written_anew(house: House) -> None:
-    huey = huey_of(house)
+def test_an_expired_ticket_is_written_anew(house: House, huey: RobotniHuey) -> None:
     house.store.add_ticket(JOB_ID)
     task = huey.dequeue()
     task.expires_resolved = datetime.now() - timedelta(seconds=1)
@@ -77,8 +83,7 @@ def test_an_expired_ticket_is_written_anew(house: House) -> None:
     assert JobTickets().decode(ticket) == JOB_ID
 
 
-def test_a_periodic_task_cleans_at_midnight(house: House) -> None:
-    huey = huey_of(house)
+def test_a_periodic_task_cleans_at_midnight(house: House, huey: RobotniHuey) -> None:
     at = {hour: huey.read_periodic(datetime(2026, 11, 22, hour, 0)) for hour in (0, 12)}
     assert [len(at[0]), len(at[12])] == [1, 0]
     huey.enqueue(at[0][0])
@@ -105,11 +110,12 @@ def test_a_periodic_task_cleans_at_midnight(house: House) -> None:
     ],
     ids=lambda data: repr(data)[:40],
 )
-def test_what_is_no_ticket_runs_nothing_and_stops_nothing(house: House, data: Any) -> None:
+def test_what_is_no_ticket_runs_nothing_and_stops_nothing(
+    house: House, huey: RobotniHuey, data: Any
+) -> None:
     house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (data,))
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
     assert house.store.mend_tickets() == 0
-    huey = huey_of(house)
     assert huey.dequeue() is None
     assert huey.dequeue().args == [job.job_id]
     assert house.store.take_ticket() is None

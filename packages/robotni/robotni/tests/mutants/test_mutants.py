@@ -122,7 +122,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "who comes to the bell does not look": Mutant(
         "tickets.py",
-        "        try:\n            ticket = self._store.take_ticket()\n",
+        "        try:\n            ticket = self._look()\n",
         "        try:\n            ticket = None\n",
         "test_line.py::test_who_comes_to_the_bell_late_looks_first",
     ),
