@@ -23,6 +23,8 @@ from robotni.schema import MIGRATIONS, VERSION
 BUSY_TIMEOUT = 60
 LOG_LIMIT = 16 << 20  # bytes of the write-ahead log from which on it is emptied
 _PRAGMAS = ("journal_mode = wal", "synchronous = full", "cache_size = -2000")
+# What a large statement changes SQLite notes, to undo it, else in a file that a kill leaves behind.
+_OF_THE_WRITER = ("temp_store = memory",)
 
 
 Result = TypeVar("Result")
@@ -91,7 +93,7 @@ class Database:
             if connection is not None:
                 connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *pragmas: str) -> sqlite3.Connection:
         """Waits for another process that makes the file, or takes its log away: the switch to WAL
         knows no busy timeout."""
         give_up = time.monotonic() + BUSY_TIMEOUT
@@ -104,7 +106,7 @@ class Database:
                 factory=Connection,
             )
             try:
-                for pragma in _PRAGMAS:
+                for pragma in _PRAGMAS + pragmas:
                     connection.execute(f"PRAGMA {pragma}").fetchall()
                 return connection
             except sqlite3.DatabaseError as error:
@@ -240,7 +242,7 @@ class Database:
         """Has this thread use the connection for writing. There is one, so that what it knows of
         the file stays true from one write of this process to the next."""
         if self._writer is None:
-            self._writer = self._connect()
+            self._writer = self._connect(*_OF_THE_WRITER)
         own = self._own.__dict__
         reading, own["connection"] = own.get("connection"), self._writer
         try:

@@ -1,9 +1,11 @@
 """Writes of several threads in one transaction: stored together, failing apart."""
 
+import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, List
 
@@ -128,6 +130,33 @@ def test_a_turn_that_cannot_be_had_leaves_nothing_to_the_next_one(house: House) 
     assert house.store.cleanup.claim_day("later")
     assert db.together(lambda: house.store.cleanup.is_clean("later"))
     assert not house.store.cleanup.is_clean("never")
+
+
+def files_elsewhere() -> List[str]:
+    """What SQLite has open outside the data directory; it unlinks such a file once it is open."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists them
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [link for link in links if "etilqs" in link]
+
+
+def test_a_large_write_makes_no_file_that_a_kill_would_leave_behind(crowd: Crowd) -> None:
+    """SQLite keeps what a statement changes, to undo it; beyond 64 KiB in a file of its own."""
+
+    def fill() -> None:
+        crowd.db.sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
+            "INSERT INTO clean_day SELECT i || hex(randomblob(400)) FROM n"
+        )
+
+    def change() -> List[str]:
+        crowd.db.sql("UPDATE clean_day SET day = day || 'x'")
+        return files_elsewhere()
+
+    futures = [crowd.wants(work) for work in (fill, change, change)]
+    crowd.go()
+    assert [future.result() for future in futures[1:]] == [[], []]
 
 
 FORKED = """
