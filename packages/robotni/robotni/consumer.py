@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Optional
 
 from huey.consumer import Consumer as HueyConsumer
@@ -20,6 +19,7 @@ from huey.consumer import ConsumerStopped, Scheduler, Worker
 from robotni import events, logs, workerlock
 from robotni.datadir import hold_bell
 from robotni.job import PENDING
+from robotni.shim import slices
 
 if TYPE_CHECKING:
     from robotni.tickets import RobotniHuey
@@ -137,30 +137,22 @@ class Consumer(HueyConsumer):
 @contextmanager
 def as_batch() -> Iterator[None]:
     """Has the kernel schedule this worker, its shims and their scripts as batch: who of them wakes
-    pushes nobody off a core, so what ends meanwhile is settled in one go. A policy that was chosen
-    from outside stays."""
-    if _is_filtered() or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    pushes nobody off a core, so what ends meanwhile is settled in one go, and what is short runs in
+    one go. A policy that was chosen from outside stays."""
+    if slices.is_filtered() or os.sched_getscheduler(0) != os.SCHED_OTHER:
         yield
         return
-    _be(os.SCHED_BATCH)
+    _be(os.SCHED_BATCH, slices.LONG)
     try:
         yield
     finally:
-        _be(os.SCHED_OTHER)
+        _be(os.SCHED_OTHER, slices.OWN)
 
 
-def _be(policy: int) -> None:
+def _be(policy: int, nanoseconds: int) -> None:
     with suppress(OSError):  # not allowed
         os.sched_setscheduler(0, policy, os.sched_param(0))
-
-
-def _is_filtered() -> bool:
-    """Whether system calls of this process are filtered, so that one may be its death; unless that
-    is known, yes."""
-    try:
-        return b"\nSeccomp:\t0\n" not in Path("/proc/self/status").read_bytes()
-    except OSError:  # no Linux
-        return True
+    slices.set_slice(nanoseconds)
 
 
 def _drain(fd: int) -> None:

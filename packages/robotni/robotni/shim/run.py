@@ -20,6 +20,7 @@ from .evidence import (
     write_padded,
 )
 from .ring import swallow
+from .slices import SHORT_RUN, shorten
 from .tree import descendants, mark
 
 DRAIN = 1 << 16
@@ -131,14 +132,17 @@ class Run:
     def watch(self):
         """Pumps output until the script has ended, by itself or because it was told to."""
         deadline = time.monotonic() + self.order["timeout"]
-        kill_at = None
+        kill_at, long_at = None, time.monotonic() + SHORT_RUN
         while self.status is None:
             until = deadline if kill_at is None else kill_at
-            self.wait(until - time.monotonic())
+            self.wait(min(until, long_at) - time.monotonic())
             self.reap()
             now = time.monotonic()
             if self.status is not None:
                 break
+            if now >= long_at:
+                shorten(self.child)
+                long_at = float("inf")
             if self.stopped_by is None and (self.is_cancelled() or now >= deadline):
                 self.stopped_by = "cancel" if self.is_cancelled() else "timeout"
                 self.send(signal.SIGTERM)

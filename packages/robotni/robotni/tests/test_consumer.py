@@ -1,6 +1,7 @@
 """The worker as a process: started on demand, one of it, gone when idle, stock Huey commands."""
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from robotni.consumer import as_batch
+from robotni.shim import slices
 from robotni.tests.conftest import House
 from robotni.tests.processes import STACKS, Server, clean_environ, eventually
 
@@ -20,6 +22,10 @@ BIN = Path(sys.executable).parent
 needs_no_filter = pytest.mark.skipif(
     "Seccomp:\t0" not in Path("/proc/self/status").read_text(),
     reason="system calls are filtered here, so the worker leaves its policy alone",
+)
+needs_slices = pytest.mark.skipif(
+    slices.slice_of() is None or [int(n) for n in platform.release().split(".")[:2]] < [6, 12],
+    reason="the kernel lets nobody choose his slices",
 )
 
 
@@ -89,9 +95,60 @@ def test_a_policy_chosen_from_outside_stays_and_so_it_does_where_calls_are_filte
 @needs_no_filter
 def test_who_ran_a_worker_is_scheduled_afterwards_as_before() -> None:
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    before = slices.slice_of()
     with as_batch():
         assert os.sched_getscheduler(0) == os.SCHED_BATCH
+        assert slices.slice_of() in (slices.LONG, before)  # kernels before 6.12 know no choice
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert slices.slice_of() == before
+
+
+SLICES = """
+import multiprocessing, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+from robotni.shim.slices import slice_of
+
+def late():
+    time.sleep({late})
+    print(slice_of(), flush=True)
+
+work = [threading.Thread(target=late), multiprocessing.get_context("fork").Process(target=late)]
+for each in work:
+    each.start()
+late()
+for each in work:
+    each.join()
+"""
+
+
+@needs_no_filter
+@needs_slices
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_a_script_has_long_slices_at_first_and_ordinary_ones_when_it_goes_on(
+    server: Server, warm: bool
+) -> None:
+    def slices_after(seconds: float) -> List[int]:
+        """Of its first thread, of another one, of a process below it."""
+        text, root = SLICES.format(late=seconds), str(Path(slices.__file__).parents[2])
+        job = server.wait_for(server.submit(text, args=[root], warm=warm))
+        return [int(line) for line in job["output"].split()]
+
+    slices_after(0)  # a warm interpreter is there from now on
+    assert slices_after(0) == 3 * [slices.LONG]
+    assert slices_after(0.4) == 3 * [slices.slice_of()]
+
+
+@needs_no_filter
+@needs_slices
+def test_slices_that_a_script_has_chosen_stay() -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    for chosen, then in ((3_000_000, 3_000_000), (slices.LONG, slices.slice_of())):
+        slices.set_slice(chosen, sleeper.pid)
+        slices.shorten(sleeper.pid)
+        assert slices.slice_of(sleeper.pid) == then
+    sleeper.communicate(b"\n")
+    slices.shorten(sleeper.pid)  # nobody is there any more
+    assert slices.slice_of(sleeper.pid) is None
 
 
 def policies(server: Server) -> List[int]:
