@@ -67,7 +67,7 @@ def _threads(process: int) -> list[str]:
 
 def _children(path: str) -> list[int]:
     try:
-        with open(f"{path}/children") as file:
+        with open(f"{path}/children", "rb") as file:  # text would import more than scripts expect
             return [int(pid) for pid in file.read().split()]
     except OSError:  # it has ended, or the kernel does not tell
         return []

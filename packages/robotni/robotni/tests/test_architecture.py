@@ -140,8 +140,9 @@ def test_each_technology_has_its_owners(technology: str) -> None:
 
 def test_the_shim_needs_the_standard_library_only() -> None:
     allowed = set(getattr(sys, "stdlib_module_names", ())) or {
-        "_signal", "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os", "resource",
-        "runpy", "select", "signal", "socket", "stat", "struct", "subprocess", "sys", "time",
+        "__future__", "_signal", "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os",
+        "resource", "runpy", "select", "signal", "socket", "stat", "struct", "subprocess", "sys",
+        "time",
     }  # fmt: skip
     for module, path in modules().items():
         if module.startswith("shim"):

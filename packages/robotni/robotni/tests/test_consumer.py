@@ -110,7 +110,8 @@ from robotni.shim.slices import slice_of
 
 def late():
     time.sleep({late})
-    print(slice_of(), flush=True)
+    sys.stdout.write(f"{{slice_of()}}\\n")
+    sys.stdout.flush()
 
 work = [threading.Thread(target=late), multiprocessing.get_context("fork").Process(target=late)]
 for each in work:
