@@ -134,9 +134,9 @@ def test_a_script_has_long_slices_at_first_and_ordinary_ones_when_it_goes_on(
         job = server.wait_for(server.submit(text, args=[root], warm=warm))
         return [int(line) for line in job["output"].split()]
 
-    slices_after(0)  # a warm interpreter is there from now on
-    assert slices_after(0) == 3 * [slices.LONG]
-    assert slices_after(0.4) == 3 * [slices.slice_of()]
+    # On a busy machine a script may come to its line late, and the shim to its turn.
+    eventually(lambda: slices_after(0) == 3 * [slices.LONG])
+    eventually(lambda: slices_after(0.4) == 3 * [slices.slice_of()])
 
 
 @needs_no_filter
