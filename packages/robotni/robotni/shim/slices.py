@@ -17,7 +17,8 @@ LONG = 20_000_000  # nanoseconds
 SHORT_RUN = 0.1  # seconds in which a script may have long ones
 OWN = 0  # the kernel's own
 _ATTR = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, slice, and two of others
-_CALLS = {"x86_64": (314, 315), "aarch64": (274, 275)}  # sched_setattr, sched_getattr
+_CALLS = {"x86_64": (314, 315), "aarch64": (274, 275)}
+_SET, _GET = 0, 1  # sched_setattr, sched_getattr
 
 
 def is_filtered() -> bool:
@@ -41,11 +42,15 @@ def set_slice(nanoseconds: int, thread: int = 0) -> None:
     attributes = _attributes(thread)
     if attributes is not None:
         changed = _ATTR.pack(*attributes[:5], nanoseconds, *attributes[6:])
-        _call(0, thread, ctypes.create_string_buffer(changed, _ATTR.size), 0)
+        _call(_SET, thread, ctypes.create_string_buffer(changed, _ATTR.size), 0)
 
 
 def shorten(process: int) -> None:
-    """Gives a process, its threads and all below it the kernel's own slices for our long ones."""
+    """Gives a process, its threads and all below it the kernel's own slices for our long ones.
+
+    By the kernel's lists of children, a fraction of a look at all processes (`descendants`); they
+    may miss one, which keeps its long slices then.
+    """
     if is_filtered():
         return
     todo = [process]
@@ -75,7 +80,7 @@ def _children(path: str) -> list[int]:
 
 def _attributes(thread: int) -> tuple[int, ...] | None:
     buffer = ctypes.create_string_buffer(_ATTR.size)
-    if _call(1, thread, buffer, _ATTR.size, 0) != 0:
+    if _call(_GET, thread, buffer, _ATTR.size, 0) != 0:
         return None
     return _ATTR.unpack(buffer.raw)
 
