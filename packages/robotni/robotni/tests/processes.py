@@ -69,6 +69,14 @@ def end_all(folder: Path) -> None:
     raise AssertionError(f"processes are left: {found}")
 
 
+def _parent(process: psutil.Process) -> int:
+    """Its parent's pid; 0 when it is gone."""
+    try:
+        return int(process.ppid())
+    except psutil.Error:
+        return 0
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -144,7 +152,10 @@ class Server:
             )
 
     def workers(self) -> List[psutil.Process]:
-        return [p for p, words in self._found() if "worker" in words]
+        """The workers; what one has just forked has its command line until it is a shim."""
+        found = {p.pid: p for p, words in self._found() if "worker" in words}
+        forked = [pid for pid, p in found.items() if _parent(p) in found]
+        return [p for pid, p in found.items() if pid not in forked]
 
     def shims(self) -> List[psutil.Process]:
         return [p for p, words in self._found() if any(w.endswith("shim.py") for w in words)]
