@@ -5,6 +5,7 @@ here knows of HTTP or Huey: wiring hands in the store and a bell.
 """
 
 import errno
+import math
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -213,17 +214,15 @@ class Engine:
 
     # status
 
-    def needs_worker(self) -> bool:
-        """Whether a worker would find something to do now."""
+    def needs_worker_in(self) -> float:
+        """Seconds until a worker finds something to do, 0 when it would now; as of now, and with
+        the clean-up of tomorrow left out."""
         now = self._clock()
         counts = self._store.counts()
         due = self._store.next_due()
-        return bool(
-            counts[PENDING]
-            or counts[RUNNING]
-            or (due is not None and due <= now)
-            or not self._is_clean(local_date(now))
-        )
+        if counts[PENDING] or counts[RUNNING] or not self._is_clean(local_date(now)):
+            return 0.0
+        return math.inf if due is None else max(0.0, due - now)
 
     def _is_clean(self, day: str) -> bool:
         """Whether the clean-up of `day` has been taken on; once it is, it stays so."""

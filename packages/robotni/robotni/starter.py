@@ -1,26 +1,33 @@
 """The starter: the web process's side of waking a worker, and of starting one when none lives.
 
 A ring that nobody hears means no worker. One is started then, detached, under a lock, so that a
-burst of submits starts one; it is tried again with growing pauses when it dies at once. Twice a
-second it also looks for what no submit announces: a due job, an orphaned run, midnight, and a
-worker of an older version, which the one started then sends away.
+burst of submits starts one; it is tried again with growing pauses when it dies at once. It also
+looks for what nobody rings for: a due job, a job whose submitter was killed before he rang, an
+orphaned run, midnight, and a worker of an older version, which the one started then sends away.
+Twice a second, but where no worker lives and none is needed only when a job is due, when the kernel
+tells of a write to the database, and every few seconds: nobody tells of a clock that was set.
 """
 
 import os
+import select
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Set
 
 from robotni import events
+from robotni.changes import Changes
 from robotni.datadir import DataDir, has_listener, ring, take_lock
 from robotni.interpreters import NO_INTERPRETERS, read_report
 from robotni.settings import PREFIX, Settings
 from robotni.workerlock import has_older_worker
 
 LOOK_EVERY = 0.5  # with the start of a worker, within the second that is promised
+LOOK_AT_LEAST_EVERY = 3.0
 START_WITHIN = 10.0
 MAX_PAUSE = 60.0
 MAX_LOG = 5 << 20
@@ -35,15 +42,15 @@ class Starter:
         settings: Settings,
         datadir: DataDir,
         environ: Mapping[str, str],
-        needs_worker: Callable[[], bool],
+        needs_worker_in: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._datadir = datadir
         self._environ = environ
-        self._needs_worker = needs_worker
+        self._needs_worker_in = needs_worker_in
         self._thread: Optional[threading.Thread] = None
         self._begin = threading.Lock()
-        self._wanted = threading.Event()
+        self._call: Optional[socket.socket] = None
         self._stopped = threading.Event()
         self._children: List[subprocess.Popen[bytes]] = []
         self._pause = 0.0
@@ -53,7 +60,7 @@ class Starter:
         """Wakes a worker, or has one started."""
         if not ring(self._datadir.bell) and self._settings.autostart:
             self.watch()
-            self._wanted.set()
+            self._wake()
 
     def is_worker_running(self) -> bool:
         """Whether a worker listens; it holds the bell from its start to its end."""
@@ -71,19 +78,24 @@ class Starter:
         Called at the start of a server, and with every request: an app that is mounted in another
         is told of no start, and a fork takes no threads along.
         """
-        if self._is_watching():
+        if self._is_watching() or not self._settings.autostart:
             return
         with self._begin:
             if not self._is_watching():
                 self._stopped.clear()
-                self._thread = threading.Thread(target=self._watch, name="starter", daemon=True)
+                self._call, called = socket.socketpair()
+                self._call.setblocking(False)
+                called.setblocking(False)
+                self._thread = threading.Thread(
+                    target=self._watch, args=(called,), name="starter", daemon=True
+                )
                 self._thread.start()
 
     def stop(self, within: float = 5) -> None:
         """Starts no more workers. One that is being started is waited for, so that whoever then
         sends the worker away finds it."""
         self._stopped.set()
-        self._wanted.set()
+        self._wake()
         if self._thread is not None:
             self._thread.join(within)
         for child in self._children:
@@ -93,23 +105,33 @@ class Starter:
     def _is_watching(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def _watch(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                if self._may_start() and (has_older_worker(self._datadir) or self._needs_worker()):
-                    self._start()
-            except Exception:  # a full disk must not end the watch
-                events.failed("start of a worker", "none")
-            self._wanted.wait(LOOK_EVERY)
-            self._wanted.clear()
+    def _wake(self) -> None:
+        try:
+            if self._call is not None:
+                self._call.send(b"!")
+        except OSError:  # woken often enough, or it has ended
+            pass
+
+    def _watch(self, called: socket.socket) -> None:
+        with called, closing(Changes(self._datadir.path)) as changes:
+            while not self._stopped.is_set():
+                _wait(self._look(), called, changes)
+
+    def _look(self) -> float:
+        """Has a worker if one is needed; seconds until one will be, if nothing is written."""
+        try:
+            if self._may_start():
+                rest = 0.0 if has_older_worker(self._datadir) else self._needs_worker_in()
+                if rest > 0:
+                    return rest
+                self._start()
+        except Exception:  # a full disk must not end the watch
+            events.failed("start of a worker", "none")
+        return 0.0
 
     def _may_start(self) -> bool:
         self._children = [child for child in self._children if child.poll() is None]
-        return (
-            self._settings.autostart
-            and time.monotonic() >= self._not_before
-            and not self._is_served()
-        )
+        return time.monotonic() >= self._not_before and not self._is_served()
 
     def _is_served(self) -> bool:
         """Whether a worker listens that is no older than this web process."""
@@ -152,6 +174,27 @@ class Starter:
     def _worker_environ(self) -> Dict[str, str]:
         env = {n: v for n, v in self._environ.items() if not n.startswith(PREFIX)}
         return {**env, **self._settings.environ()}
+
+
+def _wait(rest: float, called: socket.socket, changes: Changes) -> None:
+    """Until it is time for another look, or somebody calls. A change is looked at a little later,
+    lest a server that stores much for tomorrow looks each time."""
+    if rest and changes.fd is not None:
+        if _ready(min(rest, LOOK_AT_LEAST_EVERY), called.fileno(), changes.fd) == {changes.fd}:
+            _ready(LOOK_EVERY, called.fileno())
+    else:
+        _ready(LOOK_EVERY, called.fileno())
+    changes.forget()
+    with suppress(BlockingIOError):
+        called.recv(65536)
+
+
+def _ready(seconds: float, *fds: int) -> Set[int]:
+    """Which can be read within that time; `poll` takes descriptors of over 1,024, too."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(1000 * seconds)}
 
 
 def _open_log(path: Path) -> int:

@@ -55,10 +55,10 @@ def _web(settings: Settings) -> "FastAPI":
     datadir = DataDir(settings.data_dir).open()
     store = Store(datadir.database, JobTickets())
 
-    def needs_worker() -> bool:
-        return engine.needs_worker()
+    def needs_worker_in() -> float:
+        return engine.needs_worker_in()
 
-    starter = Starter(settings, datadir, os.environ, needs_worker)
+    starter = Starter(settings, datadir, os.environ, needs_worker_in)
     engine = Engine(settings, store, datadir.jobs, starter.ring)
     return create_api(settings, engine, Stats(store), starter)
 

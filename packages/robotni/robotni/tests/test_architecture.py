@@ -33,7 +33,7 @@ ROWS = (
     {"listing", "tickettable", "cleanup", "rundir", "workerlock"},
     {"ended"},
     {"condition", "database", "rows"},
-    {"datadir", "schema", "shim.loop", "events", "logs", "body", "census", "witness"},
+    {"changes", "datadir", "schema", "shim.loop", "events", "logs", "body", "census", "witness"},
     {"shim.run", "shim.cold", "shim.warm", "shim.wire"},
     {
         "shim.evidence",

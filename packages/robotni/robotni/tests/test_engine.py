@@ -1,5 +1,6 @@
 """The verbs of a client, on a real store: what is stored, what is refused, what is seen."""
 
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -336,17 +337,17 @@ def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
 
 
 def test_a_worker_is_needed_for_work_for_orphans_and_at_midnight(house: House) -> None:
-    assert house.engine.needs_worker()  # today's clean-up
+    assert house.engine.needs_worker_in() == 0  # today's clean-up
     house.upkeep.clean()
-    assert not house.engine.needs_worker()
+    assert house.engine.needs_worker_in() == math.inf
     job = submit(house, delay=10)
-    assert not house.engine.needs_worker()
+    assert house.engine.needs_worker_in() == 10
     house.clock.now += 11
-    assert house.engine.needs_worker()
+    assert house.engine.needs_worker_in() == 0
     house.engine.cancel(job.job_id)
-    assert not house.engine.needs_worker()
+    assert house.engine.needs_worker_in() == math.inf
     claimed(house)
-    assert house.engine.needs_worker()
+    assert house.engine.needs_worker_in() == 0
 
 
 def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
