@@ -51,9 +51,14 @@ def flushed(pending: int, scheduled: int) -> None:
     _say(logging.INFO, "flushed", pending=pending, scheduled=scheduled)
 
 
-def swept(orphans: int, tickets: int, expired: int) -> None:
-    if orphans or tickets or expired:
-        _say(logging.INFO, "swept", orphans=orphans, tickets=tickets, expired=expired)
+def swept(orphans: int, tickets: int) -> None:
+    if orphans or tickets:
+        _say(logging.INFO, "swept", orphans=orphans, tickets=tickets)
+
+
+def expired(jobs: int) -> None:
+    if jobs:
+        _say(logging.INFO, "expired", jobs=jobs)
 
 
 def cleaned(jobs: int, day: str) -> None:

@@ -259,10 +259,10 @@ def is_expired(job: Job, now: float) -> bool:
     return job.pending_since + job.expires < now
 
 
-def expiry(job: Job) -> JobError:
+def expiry(expires: float) -> JobError:
     return JobError(
         code="expired",
-        message=f"The job waited longer than its {job.expires:.12g} s for a start; "
+        message=f"The job waited longer than its {expires:.12g} s for a start; "
         "submit it again, with a longer expires or more workers.",
     )
 

@@ -87,11 +87,11 @@ class Runner:
 
     def _first(self, job_id: str, minder: Minder) -> Optional[Job]:
         waiting = self._store.get(job_id)
-        run = 0 if waiting is None else waiting.run + 1
-        if minder.mind(job_id, run):
-            return self._claim(job_id, waiting)
-        self._store.drop_ticket(job_id)
-        return None
+        pending = waiting if waiting is not None and waiting.status == PENDING else None
+        if pending is None or not minder.mind(job_id, pending.run + 1):
+            self._store.drop_ticket(job_id)
+            return None
+        return self._claim(job_id, pending)
 
     def _attempt(self, job: Job, minder: Minder) -> Optional[Job]:
         """A claimed run to its end; the next, claimed with that."""

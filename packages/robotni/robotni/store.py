@@ -179,7 +179,8 @@ class Store:
 
     def _claim(self, job: Job, now: float) -> Optional[Job]:
         if is_expired(job, now):
-            self._move("expire", job.job_id, job.run, {"error": expiry(job), "finished_at": now})
+            late = {"error": expiry(job.expires or 0), "finished_at": now}
+            self._move("expire", job.job_id, job.run, late)
             return None
         if job.cancel_requested_at is not None:  # of a run that was released, as it never started
             self._move("cancel", job.job_id, job.run, {"finished_at": now})
@@ -258,15 +259,19 @@ class Store:
             return sum(self._move("due", i, None, {"pending_since": at}) for i, at in rows)
 
     def expire(self, now: float) -> int:
-        """Fails pending jobs that waited longer than they were willing to; how many."""
-        rows = self._db.sql(
-            f"{SELECT} WHERE status = ? AND expires IS NOT NULL AND pending_since + expires < ?",
-            (PENDING, now),
+        """Fails pending jobs that waited longer than they were willing to; how many, at most
+        BATCH."""
+        late = (
+            f"SELECT job_id, expires FROM {_PENDING} AND expires IS NOT NULL "
+            f"AND pending_since + expires < ? LIMIT {BATCH}"
         )
-        late = [to_job(cells) for cells in rows.fetchall()]
-        return sum(
-            self.transition("expire", j.job_id, error=expiry(j), finished_at=now) for j in late
-        )
+        if self._db.sql(late, (now,)).fetchone() is None:
+            return 0
+        with self._db.write():
+            return sum(
+                self._move("expire", job_id, None, {"error": expiry(expires), "finished_at": now})
+                for job_id, expires in self._db.sql(late, (now,)).fetchall()
+            )
 
     def flush(self, now: float) -> Dict[str, int]:
         """Cancels what waits at this moment; how many were in each state. BATCH in a transaction,
@@ -296,8 +301,9 @@ class Store:
         return self._tickets.take()
 
     def drop_ticket(self, job_id: str) -> None:
-        """Removes the tickets handed out for a job that somebody else has."""
-        self._tickets.spend(job_id, lambda: None)
+        """Removes the tickets handed out for a job that is not to be claimed, and of others that
+        are not pending any more; BATCH at most."""
+        self._tickets.spend(job_id, lambda: self._tickets.drop_stale(BATCH))
 
     def add_ticket(self, job_id: str) -> None:
         """Writes a ticket for a job, in the place of one handed out."""

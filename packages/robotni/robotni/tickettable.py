@@ -109,6 +109,23 @@ class TicketTable:
             for ticket in tickets:
                 self._handed.pop(ticket, None)
 
+    def drop_stale(self, most: int) -> None:
+        """Within a transaction of the caller's: those of jobs that are not pending, among the
+        oldest `most`."""
+        rows = self._db.sql(
+            "SELECT id, data FROM task WHERE queue = ? ORDER BY priority DESC, id LIMIT ?",
+            (QUEUE, most),
+        ).fetchall()
+        owners = {ticket: self._tickets.decode(_bytes(data)) for ticket, data in rows}
+        pending = self._db.sql(
+            f"SELECT job_id FROM job WHERE job_id IN ({', '.join('?' * len(owners))}) "
+            "AND status = ?",
+            (*owners.values(), PENDING),
+        ).fetchall()
+        for ticket, job_id in owners.items():
+            if job_id is not None and (job_id,) not in pending:
+                self._delete(ticket)
+
     def mend(self) -> int:
         """Writes a ticket for each pending job that has none; how many. Writers wait only where
         one is missing."""

@@ -14,7 +14,7 @@ from robotni.job import PENDING, Job, local_date
 from robotni.rundir import RunDir, delete_job
 from robotni.runner import Runner
 from robotni.settings import Settings
-from robotni.store import Store
+from robotni.store import BATCH, Store
 
 SWEEP_EVERY = 60.0
 TICK = 1.0
@@ -41,6 +41,7 @@ class Upkeep:
         self._next_sweep = time.monotonic() + SWEEP_EVERY
         self._cleaning: Optional[str] = None
         self._cleaned = 0
+        self._expiring = False
         self._failed = False
 
     def tick(self) -> float:
@@ -54,10 +55,12 @@ class Upkeep:
         self.due()
         if time.monotonic() >= self._next_sweep:
             self.sweep()
+        if self._expiring:
+            self.expire()
         self.wake()
         self.clean()
         self._runner.interpreters.tend()
-        if self._cleaning is not None:
+        if self._cleaning is not None or self._expiring:
             return 0.0
         due = self._store.next_due()
         return TICK if due is None else min(TICK, max(0.001, due - self._clock()))
@@ -86,9 +89,9 @@ class Upkeep:
         if not self._failed and self._datadir.has_rebooted():
             self._datadir.remember_boot()  # from here on the absence of evidence is evidence
         self._store.shrink_log()
-        expired = self._store.expire(self._clock())
+        self.expire()
         tickets = self._store.mend_tickets()
-        events.swept(orphans, tickets, expired)
+        events.swept(orphans, tickets)
         self._ring(tickets + len(self._runner.orphans))
 
     def _sweep_job(self, job: Job) -> bool:
@@ -117,6 +120,12 @@ class Upkeep:
         except OSError:  # the script's doing, or a full disk; it must settle all the same
             events.failed("reminder", job.job_id)
             self._failed = True
+
+    def expire(self) -> None:
+        """Fails what waited longer than it was willing to; a batch for each call."""
+        expired = self._store.expire(self._clock())
+        self._expiring = expired == BATCH
+        events.expired(expired)
 
     def adopt(self, job: Job) -> None:
         try:

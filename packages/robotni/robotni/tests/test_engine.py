@@ -15,7 +15,7 @@ from robotni.listing import Filters
 from robotni.request import JobRequest
 from robotni.rows import COLUMNS, cells_of
 from robotni.schema import MIGRATIONS
-from robotni.store import Store
+from robotni.store import BATCH, Store
 from robotni.tests.conftest import House, statements
 
 HELLO: Dict[str, Any] = {"script": "hello.py", "venv": ".venv"}
@@ -85,6 +85,40 @@ def test_the_sweep_expires_what_nobody_claims(house: House) -> None:
     house.clock.now += 61
     house.upkeep.sweep()
     assert house.engine.get(job.job_id).status == "failed"
+
+
+def test_what_expires_is_failed_in_batches_and_not_read_whole(house: House) -> None:
+    jobs = [submit(house, expires=60, stdin="large") for _ in range(2 * BATCH + 1)]
+    patient = submit(house)
+    house.upkeep.clean()
+    house.clock.now += 61
+    said: List[str] = []
+    with statements(house, said):
+        house.upkeep.sweep()
+        assert house.engine.counts()["failed"] == BATCH
+        assert house.upkeep.tick() == 0
+        assert house.upkeep.tick() > 0
+    assert house.engine.counts()["failed"] == len(jobs)
+    looks = [words for words in said if words.startswith("SELECT") and "expires <" in words]
+    assert looks and not [words for words in looks if "stdin" in words]
+    assert sum(words.startswith("COMMIT") for words in said) < 20
+    assert house.engine.get(patient.job_id).status == "pending"
+
+
+def test_of_tickets_without_use_many_are_dropped_at_once(house: House) -> None:
+    """A flush, or what expires, leaves them; what comes behind them would wait for each."""
+    for _ in range(BATCH):
+        submit(house)
+    house.engine.flush()
+    others = [submit(house) for _ in range(2)]
+    tickets = [house.store.take_ticket() for _ in range(2)]
+    owner = JobTickets().decode(tickets[0] or b"")
+    house.runner.run(owner or "")
+    left = house.store._db.sql("SELECT data FROM task ORDER BY id").fetchall()
+    assert [JobTickets().decode(data) for (data,) in left] == [job.job_id for job in others]
+    second = JobTickets().decode(tickets[1] or b"")  # in the hands of another thread meanwhile
+    house.runner.run(second or "")
+    assert JobTickets().decode(house.store.take_ticket() or b"") == others[0].job_id
 
 
 def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]) -> None:
