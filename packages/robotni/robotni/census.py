@@ -11,6 +11,8 @@ from typing import List
 
 import psutil
 
+SHOWN = ("cmdline", "environ")
+
 
 def processes_of(folder: Path) -> List[psutil.Process]:
     """Living processes whose environment or command line names `folder`, this one excepted."""
@@ -21,10 +23,28 @@ def processes_of(folder: Path) -> List[psutil.Process]:
 def _text_of(process: psutil.Process) -> str:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
-            return ""
+            return "\0".join(_text_of_thread(thread) for thread in other_threads(process.pid))
         return "\0".join([*process.cmdline(), *process.environ().values()])
     except (psutil.Error, OSError):  # gone meanwhile, or of another user
         return ""
+
+
+def _text_of_thread(folder: str) -> str:
+    """What a process shows whose first thread has ended."""
+    try:
+        return "".join(Path(folder, name).read_text(errors="replace") for name in SHOWN)
+    except OSError:  # gone meanwhile, or of another user
+        return ""
+
+
+def other_threads(pid: int) -> List[str]:
+    """The folders in /proc of all threads of a process but its first, with which it need not end;
+    none on other systems than Linux."""
+    folder = f"/proc/{pid}/task"
+    try:
+        return [f"{folder}/{thread}" for thread in os.listdir(folder) if thread != str(pid)]
+    except OSError:  # gone
+        return []
 
 
 def role_of(process: psutil.Process) -> str:

@@ -20,13 +20,14 @@ from robotni.datadir import DataDir
 from robotni.errors import InvalidRequest, StorageFull
 from robotni.interpreters import Interpreters
 from robotni.job import PENDING, ExitFacts, Job
+from robotni.leftovers import kill_left
 from robotni.minding import Minder, Minding
 from robotni.orders import Orders, recipe
 from robotni.preflight import Place, Preflight
 from robotni.rundir import RunDir
 from robotni.settings import Settings
 from robotni.settler import PAUSE, Settler
-from robotni.slots import ENDED, LEFT, NOT_BEGUN, Leave, Slot, Slots, kill_left
+from robotni.slots import ENDED, LEFT, NOT_BEGUN, Leave, Slot, Slots
 from robotni.store import Store
 
 ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
@@ -209,6 +210,6 @@ class Runner:
             if current is not None and current.run == job.run:
                 self.settler.release(current, "no trace of a start")
             return None
-        if not kill_left((rundir.started() or {}).get("mark"), job.job_id):
+        if not kill_left((rundir.started() or {}).get("mark"), rundir.result):
             events.survivors(job)
         return self.settler.settle(job, ExitFacts(lost=True), minder)

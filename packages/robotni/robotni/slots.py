@@ -3,7 +3,6 @@
 A pool hands out at most `size` slots and starts a shim only when none is idle. The worker's side
 of a shim is a socket: a run goes in with its lock, a byte comes back when all is over, EOF means
 the shim died. A worker that leaves closes the sockets; the shims finish their runs alone.
-Also here: ending what is left of a run whose shim is gone.
 """
 
 import array
@@ -15,18 +14,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from robotni.rundir import RunDir
 from robotni.shim import wire
 
 ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
-QUIET_LOOKS = 5  # one look may miss what ends and forks anew every moment
-YOUNG = 64
 _SHIM = str(Path(__file__).with_name("shim") / "shim.py")
 
 
@@ -200,58 +195,3 @@ class Slots:
             slot.close()
         for slot in idle:
             slot.reap()
-
-
-def kill_left(mark: Optional[int], job_id: str, patience: float = 10.0) -> bool:
-    """Kills what a run left behind whose shim is gone: every process that carries its `mark` or,
-    where that is not known, the job in its environment; whether none is left. Linux only."""
-    carries = partial(_has_environ, job_id) if mark is None else partial(_has_limit, mark)
-    give_up = time.monotonic() + patience
-    quiet = 0
-    while quiet < QUIET_LOOKS and time.monotonic() < give_up:
-        quiet = 0 if _kill_seen(carries) else quiet + 1
-        time.sleep(0.002)
-    return quiet == QUIET_LOOKS
-
-
-def _kill_seen(carries: Callable[[int], bool]) -> bool:
-    """Kills as it looks: what ends and forks anew every moment is gone after the look."""
-    seen = False
-    for pid in _pids():
-        if carries(pid) and not _is_zombie(pid):
-            seen = True
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):  # gone, or of another user
-                pass
-    return seen
-
-
-def _pids() -> Iterator[int]:
-    """The youngest first, without the time that listing all of them takes."""
-    try:
-        youngest = int(Path("/proc/loadavg").read_text().split()[-1])
-        yield from range(youngest + 2, max(1, youngest - YOUNG), -1)
-        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
-    except FileNotFoundError:  # no /proc on this system
-        return
-
-
-def _has_limit(mark: int, pid: int) -> bool:
-    return str(mark).encode() in _read(f"/proc/{pid}/limits")
-
-
-def _has_environ(job_id: str, pid: int) -> bool:
-    return f"ROBOTNI_JOB_ID={job_id}\0".encode() in _read(f"/proc/{pid}/environ")
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:  # gone since the listing, or of another user
-        return b""
-
-
-def _is_zombie(pid: int) -> bool:
-    stat = _read(f"/proc/{pid}/stat")
-    return not stat or stat[stat.rindex(b")") + 2 :][:1] in (b"Z", b"X")

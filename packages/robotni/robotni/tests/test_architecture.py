@@ -29,7 +29,7 @@ ROWS = (
     {"intake"},
     {"environment", "workers", "interpreters"},
     {"preflight", "header"},
-    {"store", "slots"},
+    {"leftovers", "store", "slots"},
     {"listing", "tickettable", "cleanup", "rundir", "workerlock"},
     {"ended"},
     {"condition", "database", "rows"},
@@ -51,7 +51,7 @@ ROWS = (
 OWNERS = {
     "sqlite3": {"condition", "database"},
     "subprocess": {"slots", "shim.cold", "starter", "demo", "storm"},
-    "signal": {"slots", "shim.cold", "shim.run", "consumer", "demo", "job", "cli_run"},
+    "signal": {"leftovers", "slots", "shim.cold", "shim.run", "consumer", "demo", "job", "cli_run"},
     "_signal": {"shim.loop", "shim.warm"},
     "anyio": {"threads"},
     "fastapi": {

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from robotni.job import new_job_id
+from robotni.leftovers import kill_left
 from robotni.rundir import RunDir
-from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot, kill_left
+from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot
 from robotni.tests.nobody import run_as_nobody
 from robotni.tests.processes import end_all, eventually, processes_of
 
@@ -349,8 +350,58 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     eventually(lambda: not launcher.rundir.is_held())
     assert launcher.rundir.exit() is None
     eventually(lambda: len(launcher.survivors()) >= 2)
-    assert kill_left(started["mark"], "")
+    assert kill_left(started["mark"], "no/such/run")
     eventually(lambda: launcher.survivors() == [], 2)
+
+
+NO_FIRST_THREAD = """
+import ctypes, os, platform, threading, time
+exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+threading.Thread(target=time.sleep, args=(60,)).start()
+for _ in range(100):  # its threads are none of the youngest processes then
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+print("ready")
+ctypes.CDLL(None).syscall(exit_thread, 0)
+"""
+NO_MARK = """
+import os, resource, time
+if os.fork() == 0:
+    resource.setrlimit(resource.RLIMIT_RTTIME, (1000000, resource.RLIM_INFINITY))
+print("ready")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("knows", ["mark", "name"])
+@pytest.mark.parametrize("script", [NO_FIRST_THREAD, NO_MARK])
+def test_who_ends_his_first_thread_or_shakes_off_the_mark_does_not_outlive_his_shim(
+    launcher: Launcher, script: str, knows: str
+) -> None:
+    result = "" if script == NO_FIRST_THREAD and knows == "mark" else launcher._next().result
+    launcher.start(script, env={"PYTHONUNBUFFERED": "1", "ROBOTNI_RESULT": result})
+    eventually(lambda: launcher.output().count("ready") == 1 + (script == NO_MARK))
+    started = launcher.rundir.started()
+    assert started is not None
+    children = psutil.Process(started["shim"]).children(recursive=True)
+    os.kill(started["shim"], signal.SIGKILL)
+    assert launcher.slot.wait(launcher.leave.fd) == DIED
+    left = [pid for pid in (child.pid for child in children) if lives(pid)]
+    assert left
+    assert {process.pid for process in launcher.survivors()} == set(left)
+    assert kill_left(started["mark"] if knows == "mark" else None, result or "no/such/run")
+    assert not [pid for pid in left if lives(pid)]
+
+
+def lives(pid: int) -> bool:
+    """Whether a thread of a process goes on."""
+    try:
+        states = [
+            Path(thread, "stat").read_text().rpartition(")")[2].split()[0]
+            for thread in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except OSError:
+        return False
+    return any(state not in "ZX" for state in states)
 
 
 def test_the_mark_finds_a_tree_that_forks_anew_every_2_ms(launcher: Launcher) -> None:
@@ -377,7 +428,7 @@ while time.monotonic() < end:
     assert started is not None
     os.kill(started["shim"], signal.SIGKILL)
     assert launcher.slot.wait(launcher.leave.fd) == DIED
-    assert kill_left(started["mark"], "")
+    assert kill_left(started["mark"], "no/such/run")
     beats = pulse.stat().st_size
     time.sleep(0.1)
     assert pulse.stat().st_size == beats
