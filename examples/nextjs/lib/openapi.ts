@@ -1157,6 +1157,7 @@ export interface operations {
                 project?: string | null;
                 /** @description start of the script's or module's name, or the id */
                 q?: string | null;
+                /** @description jobs in a page; fewer where they hold over 1 MiB */
                 limit?: number;
                 /** @description nextCursor of a page */
                 cursor?: string | null;

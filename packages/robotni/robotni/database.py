@@ -24,6 +24,7 @@ BUSY_TIMEOUT = 60
 LOG_LIMIT = 16 << 20  # bytes of the write-ahead log from which on it is emptied
 _PRAGMAS = ("journal_mode = wal", "synchronous = full", "cache_size = -2000")
 # What a large statement changes SQLite notes, to undo it, else in a file that a kill leaves behind.
+# An upgrade may note too much for that: it sorts whole indexes.
 _OF_THE_WRITER = ("temp_store = memory",)
 
 
@@ -67,8 +68,10 @@ class Database:
         self._turn = path.with_name("write.lock")
         self._own = threading.local()
         self._writer: Optional[sqlite3.Connection] = None
+        self._of_the_writer: Sequence[str] = ()
         self._open()
         self._migrate()
+        self._of_the_writer = _OF_THE_WRITER
         self.close()  # a process that is forked from this one must not inherit a connection
 
     @property
@@ -242,7 +245,7 @@ class Database:
         """Has this thread use the connection for writing. There is one, so that what it knows of
         the file stays true from one write of this process to the next."""
         if self._writer is None:
-            self._writer = self._connect(*_OF_THE_WRITER)
+            self._writer = self._connect(*self._of_the_writer)
         own = self._own.__dict__
         reading, own["connection"] = own.get("connection"), self._writer
         try:

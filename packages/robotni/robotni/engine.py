@@ -126,7 +126,8 @@ class Engine:
     def list(
         self, filters: Filters, cursor: Optional[str], limit: int
     ) -> Tuple[List[Job], Optional[str]]:
-        """(jobs newest first, cursor of the next page or None)."""
+        """(jobs newest first, cursor of the next page or None); fewer than `limit` where they hold
+        much."""
         if cursor is not None and not is_job_id(cursor):
             raise InvalidRequest(
                 [FieldError("/cursor", "not a cursor; take nextCursor from the page before")]
@@ -136,13 +137,12 @@ class Engine:
             raise InvalidRequest(
                 [FieldError("/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}")]
             )
-        jobs = self._store.list(filters, cursor, limit + 1)
-        more = len(jobs) > limit
+        jobs, more = self._store.list(filters, cursor, limit)
         jobs = [
             self._live(job, RunDir(self._jobs, job.job_id, job.run))
             if job.status == RUNNING
             else job
-            for job in jobs[:limit]
+            for job in jobs
         ]
         return jobs, jobs[-1].job_id if more else None
 

@@ -4,10 +4,14 @@ An index is in the order of job ids where all before the id is fixed. So what is
 apart into *walks*, each of one name and one state where those are asked for: each is read in order
 from the index that fits, and the newest of all of them are taken. What waits or runs is bounded by
 MAX_PENDING and WORKERS, so its own index is enough; of what has ended there may be millions.
+A page is bounded in what it holds as well: a job may have a result of 1 MiB, and 200 of those would
+take a gigabyte of memory, for each who asks.
 """
 
+from contextlib import closing
 from heapq import nlargest
 from itertools import product
+from operator import itemgetter
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from robotni.database import Database
@@ -15,6 +19,9 @@ from robotni.job import STATES, TERMINAL, Job
 from robotni.rows import LIST_COLUMNS, to_job
 
 MAX_WALKS = 200  # more of them are no gain: then the jobs are walked through as they are
+PAGE = 1 << 20  # characters of what clients and scripts may make long
+_LONG = ("args", "params", "env", "error", "result", "progress", "preload")
+_texts = itemgetter(*map(LIST_COLUMNS.index, _LONG))
 _END = "\U0010ffff"  # sorts after every other character
 
 
@@ -42,14 +49,17 @@ class Walk(NamedTuple):
         return Walk((*self.where, condition), (*self.values, *values))
 
 
-def find(db: Database, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
-    """Jobs older than job id `before`, newest first, without `attempts` and `stdin`."""
+def find(
+    db: Database, filters: Filters, before: Optional[str], limit: int
+) -> Tuple[List[Job], bool]:
+    """(jobs older than job id `before`, newest first, without `attempts` and `stdin`; whether there
+    are more). At most `limit`, and none after what is over PAGE in all."""
     all_ = Walk() if before is None else Walk().that("job_id < ?", before)
     walks = walks_of(filters, all_, _names_from(db, filters.q) if filters.q else None)
     if len(walks) == 1:
         return _jobs(db, walks[0], limit)
-    ids = {job_id for walk in walks for (job_id,) in _select(db, "job_id", walk, limit)}
-    newest = nlargest(limit, ids)
+    ids = {job_id for walk in walks for (job_id,) in _select(db, "job_id", walk, limit + 1)}
+    newest = nlargest(limit + 1, ids)
     return _jobs(db, Walk().that(f"job_id IN ({_marks(newest)})", *newest), limit)
 
 
@@ -112,17 +122,23 @@ def _names_from(db: Database, start: str) -> List[str]:
     return [name for (name,) in rows.fetchall()]
 
 
-def _jobs(db: Database, walk: Walk, limit: int) -> List[Job]:
-    rows = _select(db, ", ".join(LIST_COLUMNS), walk, limit)
-    return [to_job(cells, LIST_COLUMNS) for cells in rows]
+def _jobs(db: Database, walk: Walk, limit: int) -> Tuple[List[Job], bool]:
+    found: List[Job] = []
+    room = PAGE
+    with closing(_select(db, ", ".join(LIST_COLUMNS), walk, limit + 1)) as rows:
+        for cells in rows:
+            if len(found) == limit or room < 0:
+                return found, True
+            room -= sum(map(len, filter(None, _texts(cells))))
+            found.append(to_job(cells, LIST_COLUMNS))
+    return found, False
 
 
-def _select(db: Database, columns: str, walk: Walk, limit: int) -> List[Any]:
+def _select(db: Database, columns: str, walk: Walk, limit: int) -> Any:
     condition = f"WHERE {' AND '.join(walk.where)} " if walk.where else ""
-    rows: List[Any] = db.sql(
+    return db.sql(
         f"SELECT {columns} FROM job {condition}ORDER BY job_id DESC LIMIT ?", (*walk.values, limit)
-    ).fetchall()
-    return rows
+    )
 
 
 def _marks(values: Sequence[Any]) -> str:

@@ -102,7 +102,9 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
         q: Optional[str] = Query(
             None, max_length=200, description="start of the script's or module's name, or the id"
         ),
-        limit: int = Query(50, ge=1, le=200),
+        limit: int = Query(
+            50, ge=1, le=200, description="jobs in a page; fewer where they hold over 1 MiB"
+        ),
         cursor: Optional[str] = Query(None, max_length=64, description="nextCursor of a page"),
     ) -> Response:
         states = [s.strip() for s in status.split(",") if s.strip()] if status else []

@@ -92,8 +92,9 @@ class Store:
         cells = self._db.sql(f"{SELECT} WHERE {column} = ?", (value,)).fetchone()
         return None if cells is None else to_job(cells)
 
-    def list(self, filters: Filters, before: Optional[str], limit: int) -> List[Job]:
-        """Newest first, those older than job id `before`, without `attempts` and `stdin`."""
+    def list(self, filters: Filters, before: Optional[str], limit: int) -> Tuple[List[Job], bool]:
+        """(newest first, those older than job id `before`, without `attempts` and `stdin`; whether
+        there are more). Fewer than `limit` where they hold much."""
         return find(self._db, filters, before, limit)
 
     def running(self) -> List[Job]:

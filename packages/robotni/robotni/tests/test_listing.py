@@ -1,13 +1,14 @@
 """Lists: newest first, every filter, and no sorting however long the history is."""
 
 import itertools
+import json
 import random
 from typing import List, Optional
 
 import pytest
 
 from robotni.job import STATES, TERMINAL, Job, new_job_id
-from robotni.listing import Filters, Walk, walks_of
+from robotni.listing import PAGE, Filters, Walk, walks_of
 from robotni.tests.conftest import House
 from robotni.tests.test_engine import submit
 
@@ -24,7 +25,7 @@ def test_a_search_finds_names_and_ids_newest_first_whatever_their_number(house: 
     ids = [job.job_id for job in jobs]
 
     def found(q: str, before: Optional[str] = None, limit: int = 50) -> List[str]:
-        return [job.job_id for job in house.store.list(Filters(q=q), before, limit)]
+        return [job.job_id for job in house.store.list(Filters(q=q), before, limit)[0]]
 
     def check() -> None:
         assert found("n") == ids[::-1]
@@ -76,8 +77,29 @@ def test_every_filter_and_any_of_them_together_finds_what_fits(house: House) -> 
             and (q is None or job.name.startswith(q) or job.job_id.startswith(q))
             and (before is None or job.job_id < before)
         ]
-        found = [job.job_id for job in house.store.list(filters, before, 20)]
-        assert found == fit[:20], filters
+        page, more = house.store.list(filters, before, 20)
+        assert [job.job_id for job in page] == fit[:20], filters
+        assert more == (len(fit) > 20), filters
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(status=["completed", "failed"])])
+def test_a_page_of_large_jobs_is_short_and_the_next_goes_on_from_it(
+    house: House, filters: Filters
+) -> None:
+    """200 results of 1 MiB in one answer took a gigabyte of memory."""
+    ids = sorted(submit(house).job_id for _ in range(5))
+    for job_id, size in zip(ids, [PAGE * 5 // 9] * 3 + [PAGE] * 2):
+        house.store._db.sql(
+            "UPDATE job SET status = 'completed', finished_at = 1, result = ? WHERE job_id = ?",
+            (json.dumps("x" * size), job_id),
+        )
+    sizes, found, cursor = [], [], None
+    while cursor is not None or not found:
+        page, cursor = house.engine.list(filters, cursor, 200)
+        sizes.append(len(page))
+        found += [job.job_id for job in page]
+    assert found == ids[::-1]
+    assert sizes == [1, 1, 2, 1]
 
 
 @pytest.mark.parametrize(
