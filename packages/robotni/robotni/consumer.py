@@ -138,21 +138,23 @@ class Consumer(HueyConsumer):
 def as_batch() -> Iterator[None]:
     """Has the kernel schedule this worker, its shims and their scripts as batch: who of them wakes
     pushes nobody off a core, so what ends meanwhile is settled in one go, and what is short runs in
-    one go. A policy that was chosen from outside stays."""
+    one go. A policy that was chosen from outside stays, and so do slices."""
     if slices.is_filtered() or os.sched_getscheduler(0) != os.SCHED_OTHER:
         yield
         return
-    _be(os.SCHED_BATCH, slices.LONG)
+    choose = (lambda nanoseconds: None) if slices.are_chosen() else slices.set_slice
+    _be(os.SCHED_BATCH)
+    choose(slices.LONG)
     try:
         yield
     finally:
-        _be(os.SCHED_OTHER, slices.OWN)
+        _be(os.SCHED_OTHER)
+        choose(slices.OWN)
 
 
-def _be(policy: int, nanoseconds: int) -> None:
+def _be(policy: int) -> None:
     with suppress(OSError):  # not allowed
         os.sched_setscheduler(0, policy, os.sched_param(0))
-    slices.set_slice(nanoseconds)
 
 
 def _drain(fd: int) -> None:

@@ -141,7 +141,7 @@ class Run:
             if self.status is not None:
                 break
             if now >= long_at:
-                shorten(self.child)
+                shorten()
                 long_at = float("inf")
             if self.stopped_by is None and (self.is_cancelled() or now >= deadline):
                 self.stopped_by = "cancel" if self.is_cancelled() else "timeout"

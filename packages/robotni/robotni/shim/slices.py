@@ -2,8 +2,9 @@
 
 The kernel's own slices, of 1 to 3 ms, cut the start of an interpreter (8 ms of CPU) into pieces,
 and after each the caches know less. Worker, shims and scripts have long ones, so what is short runs
-in one go; a script that goes on gets the kernel's own again, so that it holds nobody up. Heeded
-from Linux 6.12 on; before that, and elsewhere, there is no such choice.
+in one go; a script that goes on gets the kernel's own again, so that it holds nobody up. Slices
+that were chosen from outside, or by a script, stay. Heeded from Linux 6.12 on; before that, and
+elsewhere, there is no such choice.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import sys
 LONG = 20_000_000  # nanoseconds
 SHORT_RUN = 0.1  # seconds in which a script may have long ones
 OWN = 0  # the kernel's own
+KEEP_POLICY = 0x08  # a flag: what the thread has by now, whatever was read of it
 _ATTR = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, slice, and two of others
-_CALLS = {"x86_64": (314, 315), "aarch64": (274, 275)}
-_SET, _GET = 0, 1  # sched_setattr, sched_getattr
+_CALLS = {"x86_64": (314, 315), "aarch64": (274, 275)}  # sched_setattr, sched_getattr
+_SET, _GET = _CALLS.get(os.uname().machine, (None, None))
+_IS_KNOWN = _SET is not None and sys.platform == "linux" and sys.maxsize > 1 << 32
+_call = ctypes.CDLL(None).syscall if _IS_KNOWN else lambda *arguments: -1
 
 
 def is_filtered() -> bool:
@@ -41,25 +45,44 @@ def set_slice(nanoseconds: int, thread: int = 0) -> None:
     """For a thread and all that it starts from now on; where it may not be, it stays as it is."""
     attributes = _attributes(thread)
     if attributes is not None:
-        changed = _ATTR.pack(*attributes[:5], nanoseconds, *attributes[6:])
-        _call(_SET, thread, ctypes.create_string_buffer(changed, _ATTR.size), 0)
+        _set(attributes, nanoseconds, thread)
 
 
-def shorten(process: int) -> None:
-    """Gives a process, its threads and all below it the kernel's own slices for our long ones.
+def are_chosen() -> bool:
+    """Whether the calling thread has slices that are not the kernel's own."""
+    before = slice_of()
+    if before is None:
+        return False
+    set_slice(OWN)
+    if slice_of() == before:
+        return False
+    set_slice(before)
+    return True
 
-    By the kernel's lists of children, a fraction of a look at all processes (`descendants`); they
-    may miss one, which keeps its long slices then.
+
+def shorten() -> None:
+    """Gives all threads of all below this process the kernel's own slices for our long ones.
+
+    By the kernel's lists of children, a fraction of a look at all processes (`descendants`). Long
+    ones stay with a process that they miss at this moment, with one that may not be changed since
+    it is another user's, and with one whose policy knows no slices, as `SCHED_FIFO`, for later. A
+    thread that sets its nice value between our two calls, some microseconds, has the one before.
     """
     if is_filtered():
         return
-    todo = [process]
+    todo = [os.getpid()]
     while todo:
         for path in _threads(todo.pop()):
-            thread = int(os.path.basename(path))
-            if slice_of(thread) == LONG:
-                set_slice(OWN, thread)
-            todo += _children(path)
+            for child in _children(path):
+                todo.append(child)
+                for thread in _threads(child):
+                    _shorten(int(os.path.basename(thread)))
+
+
+def _shorten(thread: int) -> None:
+    attributes = _attributes(thread)
+    if attributes is not None and attributes[5] == LONG:
+        _set(attributes, OWN, thread)
 
 
 def _threads(process: int) -> list[str]:
@@ -85,9 +108,7 @@ def _attributes(thread: int) -> tuple[int, ...] | None:
     return _ATTR.unpack(buffer.raw)
 
 
-def _call(which: int, *arguments: object) -> int:
-    """The kernel's answer, 0 for yes; -1 also where its numbers are not known."""
-    calls = _CALLS.get(os.uname().machine)
-    if calls is None or sys.platform != "linux" or sys.maxsize < 1 << 32:
-        return -1
-    return int(ctypes.CDLL(None).syscall(calls[which], *arguments))
+def _set(attributes: tuple[int, ...], nanoseconds: int, thread: int) -> None:
+    size, policy, flags, nice, priority, _, *others = attributes
+    changed = (size, policy, flags | KEEP_POLICY, nice, priority, nanoseconds, *others)
+    _call(_SET, thread, ctypes.create_string_buffer(_ATTR.pack(*changed), _ATTR.size), 0)

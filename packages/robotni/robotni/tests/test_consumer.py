@@ -104,7 +104,7 @@ def test_who_ran_a_worker_is_scheduled_afterwards_as_before() -> None:
 
 
 SLICES = """
-import multiprocessing, sys, threading, time
+import multiprocessing, os, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 from robotni.shim.slices import slice_of
 
@@ -116,9 +116,17 @@ def late():
 work = [threading.Thread(target=late), multiprocessing.get_context("fork").Process(target=late)]
 for each in work:
     each.start()
+if os.fork() == 0:  # its parent ends at once, so that the shim has it
+    if os.fork() == 0:
+        late()
+        open("late", "w").close()
+    os._exit(0)
 late()
 for each in work:
     each.join()
+while not os.path.exists("late"):
+    time.sleep(0.01)
+os.unlink("late")
 """
 
 
@@ -129,14 +137,14 @@ def test_a_script_has_long_slices_at_first_and_ordinary_ones_when_it_goes_on(
     server: Server, warm: bool
 ) -> None:
     def slices_after(seconds: float) -> List[int]:
-        """Of its first thread, of another one, of a process below it."""
+        """Of its first thread, of another one, of a process below it, of one that it let go."""
         text, root = SLICES.format(late=seconds), str(Path(slices.__file__).parents[2])
         job = server.wait_for(server.submit(text, args=[root], warm=warm))
         return [int(line) for line in job["output"].split()]
 
     # On a busy machine a script may come to its line late, and the shim to its turn.
-    eventually(lambda: slices_after(0) == 3 * [slices.LONG])
-    eventually(lambda: slices_after(0.4) == 3 * [slices.slice_of()])
+    eventually(lambda: slices_after(0) == 4 * [slices.LONG])
+    eventually(lambda: slices_after(0.4) == 4 * [slices.slice_of()])
 
 
 @needs_no_filter
@@ -145,11 +153,40 @@ def test_slices_that_a_script_has_chosen_stay() -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     for chosen, then in ((3_000_000, 3_000_000), (slices.LONG, slices.slice_of())):
         slices.set_slice(chosen, sleeper.pid)
-        slices.shorten(sleeper.pid)
+        slices.shorten()
         assert slices.slice_of(sleeper.pid) == then
     sleeper.communicate(b"\n")
-    slices.shorten(sleeper.pid)  # nobody is there any more
+    slices.shorten()  # nobody is there any more
     assert slices.slice_of(sleeper.pid) is None
+
+
+@needs_no_filter
+@needs_slices
+def test_slices_that_were_chosen_for_the_server_stay() -> None:
+    own = slices.slice_of()
+    slices.set_slice(5_000_000)
+    try:
+        with as_batch():
+            assert os.sched_getscheduler(0) == os.SCHED_BATCH
+            assert slices.slice_of() == 5_000_000
+        assert (os.sched_getscheduler(0), slices.slice_of()) == (os.SCHED_OTHER, 5_000_000)
+    finally:
+        slices.set_slice(slices.OWN)
+    assert slices.slice_of() == own
+
+
+@needs_no_filter
+@needs_slices
+def test_who_changes_his_policy_as_his_slices_are_shortened_has_his_own() -> None:
+    """What was read of a thread is not true any more as it is written."""
+    attributes = slices._attributes(0)
+    assert attributes is not None
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        slices._set(attributes, slices.OWN, 0)
+        assert os.sched_getscheduler(0) == os.SCHED_BATCH
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def policies(server: Server) -> List[int]:
