@@ -66,7 +66,8 @@ def headers_fault(scope: Scope) -> Optional[Refusal]:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
+async def read_body(scope: Scope, receive: Receive, kept: bool = True) -> Union[bytes, Refusal]:
+    """All of it; unless it is to be `kept` it is thrown away as it comes, for no bytes."""
     lengths = values_of(scope, b"content-length")
     if any(not length.isdecimal() or int(length[:12]) > MAX_BODY for length in lengths):
         return _TOO_LARGE
@@ -74,7 +75,7 @@ async def read_body(scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
         return b""
     patience = Patience(BODY_WITHIN)
     try:
-        return await _receive_body(receive)
+        return await _receive_body(receive, kept)
     except asyncio.CancelledError:
         if not patience.was_all():
             raise
@@ -106,15 +107,18 @@ class Patience:
         self._timer.cancel()
 
 
-async def _receive_body(receive: Receive) -> Union[bytes, Refusal]:
-    body = b""
+async def _receive_body(receive: Receive, kept: bool) -> Union[bytes, Refusal]:
+    body, size = b"", 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":  # half a body may be valid JSON: not for us
             return Refusal(400, "body_incomplete", "the body ended early; send all of it")
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY:
+        some = message.get("body", b"")
+        size += len(some)
+        if size > MAX_BODY:
             return _TOO_LARGE
+        if kept:
+            body += some
         if not message.get("more_body", False):
             return body
 

@@ -1,9 +1,9 @@
 """The guard: who is refused, decided before the framework parses anything.
 
 In this order: size, Host, Origin and Sec-Fetch-Site, token, Content-Type, and whether the body is
-JSON that every Python reads alike. Plain ASGI, since on Python 3.8 the framework takes a body
-without Content-Type for JSON, and any web page could then run jobs. Puts its headers on all
-answers. It must not know what a job is.
+JSON that every Python reads alike. Nothing is kept of the body of who is refused. Plain ASGI, since
+on Python 3.8 the framework takes a body without Content-Type for JSON, and any web page could then
+run jobs. Puts its headers on all answers. It must not know what a job is.
 """
 
 import hmac
@@ -56,21 +56,24 @@ class Guard:
             await self.app(scope, receive, send)
             return
         send = _with_headers(send)
-        body = headers_fault(scope) or await read_body(scope, receive)
-        refusal = body if isinstance(body, Refusal) else self._refuse(scope, body)
+        fault = headers_fault(scope)
+        refusal = fault or self._refuse(scope)
+        body = fault or await read_body(scope, receive, kept=refusal is None)
+        if isinstance(body, Refusal):
+            await self._answer(body, send)
+            return
+        refusal = refusal or check_body(scope, body)
         if refusal is not None:
             await self._answer(refusal, send)
         else:
-            assert isinstance(body, bytes)
             await self.app(scope, _replay(body, receive), send)
 
-    def _refuse(self, scope: Scope, body: bytes) -> Optional[Refusal]:
+    def _refuse(self, scope: Scope) -> Optional[Refusal]:
         return (
             self._check_exposure(scope)
             or self._check_host(scope)
             or self._check_origin(scope)
             or self._check_token(scope)
-            or check_body(scope, body)
         )
 
     def _check_exposure(self, scope: Scope) -> Optional[Refusal]:
@@ -85,7 +88,8 @@ class Guard:
         return Refusal(
             403,
             "exposed_without_token",
-            f"the server listens beyond this machine; set {PREFIX}TOKEN, or bind to 127.0.0.1",
+            "the server listens beyond this machine, or cannot tell; "
+            f"set {PREFIX}TOKEN, or bind to 127.0.0.1",
         )
 
     def _check_host(self, scope: Scope) -> Optional[Refusal]:
@@ -183,9 +187,12 @@ def _with_headers(send: Send) -> Send:
 
 
 def _listens_beyond_loopback(port: int) -> bool:
-    """Whether this process has a socket listening on `port` for more than loopback."""
-    process = psutil.Process()
-    connections: Iterable[Any] = process.net_connections(kind="inet")
+    """Whether this process has a socket listening on `port` for more than loopback; yes also where
+    it cannot look, as with the /proc of another PID namespace."""
+    try:
+        connections: Iterable[Any] = psutil.Process().net_connections(kind="inet")
+    except psutil.Error:
+        return True
     listening = (c.laddr for c in connections if c.status == psutil.CONN_LISTEN)
     return any(a.port == port and not is_loopback(a.ip) for a in listening)
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 from urllib.parse import urljoin
@@ -468,6 +469,22 @@ def test_a_body_of_300_mb_is_refused_and_not_kept(quiet: Server, way: str) -> No
     assert process.memory_info().rss - before < 5_000_000
 
 
+def test_nothing_is_kept_of_the_bodies_of_who_shows_no_token(locked: Server) -> None:
+    assert locked.process is not None
+    process = psutil.Process(locked.process.pid)
+    head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with ExitStack() as strangers:
+        wires = [strangers.enter_context(Wire(locked)) for _ in range(60)]
+        before = process.memory_info().rss
+        for wire in wires:
+            wire.send(f"{head}Content-Length: {MAX_BODY}\r\n\r\n".encode() + b" " * (MAX_BODY - 1))
+        assert locked.http.get("/livez").is_success
+        assert process.memory_info().rss - before < 30 * MAX_BODY
+        for wire in wires:
+            wire.send(b" ")
+            problem(wire.answer(), 401, "token_required")
+
+
 def test_a_body_of_one_mib_is_read_and_one_byte_more_is_not(quiet: Server) -> None:
     full = json.dumps({"x": 1, "y": 2}).encode().ljust(MAX_BODY)
     assert quiet.http.post("/add", content=full, headers=JSON).status_code == 202
@@ -695,6 +712,19 @@ def test_a_foreign_server_open_to_all_without_a_token_answers_403(
     answer = foreign["open"].http.get(path)
     assert "ROBOTNI_TOKEN" in problem(answer, 403, "exposed_without_token")["detail"]
     problem(foreign["open"].http.post(path, json=HELLO), 403, "exposed_without_token")
+
+
+def test_a_server_that_cannot_look_where_it_listens_counts_as_open_to_all() -> None:
+    """In a PID namespace of its own with the /proc of another one."""
+    look = "from robotni.guard import _listens_beyond_loopback as look; print(look(1))"
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", look]
+    try:
+        seen = subprocess.run(command, check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if "unshare failed" in seen.stderr:
+        pytest.skip("who may make no namespace cannot try it")
+    assert (seen.returncode, seen.stdout) == (0, "True\n"), seen.stderr
 
 
 def test_a_foreign_server_open_to_all_with_a_token_serves_who_shows_it(
