@@ -22,6 +22,7 @@ from robotni.rundir import RunDir
 from robotni.shim import wire
 
 ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
+GO_ON_EVERY = 5.0  # seconds
 _SHIM = str(Path(__file__).with_name("shim") / "shim.py")
 
 
@@ -111,7 +112,11 @@ class Slot:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(leave, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll()]
+        ready: List[int] = []
+        while not ready:
+            ready = [fd for fd, _ in poll.poll(1000 * GO_ON_EVERY)]
+            if not ready:  # a script may have stopped its shim, which then heeds no timeout
+                self._process.send_signal(signal.SIGCONT)
         if self._socket.fileno() not in ready:
             return LEFT
         try:

@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
@@ -352,6 +353,25 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     eventually(lambda: len(launcher.survivors()) >= 2)
     assert kill_left(started["mark"], "no/such/run")
     eventually(lambda: launcher.survivors() == [], 2)
+
+
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_script_that_stops_its_shim_ends_in_time_all_the_same(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr("robotni.slots.GO_ON_EVERY", 0.3)
+    script = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP); time.sleep(60)"
+    launcher.start(script, timeout=0.5 if told == "timeout" else 60)
+    started = eventually(launcher.rundir.started)
+    shim = psutil.Process(started["shim"])
+    eventually(lambda: shim.status() == psutil.STATUS_STOPPED)
+    worker = threading.Thread(target=launcher.slot.wait, args=(launcher.leave.fd,), daemon=True)
+    worker.start()
+    if told == "cancel":
+        launcher.rundir.request_cancel()
+    assert eventually(launcher.rundir.exit)["stoppedBy"] == told
+    worker.join(10)
+    assert launcher.survivors() == []
 
 
 NO_FIRST_THREAD = """
