@@ -125,6 +125,9 @@ def stop(cancel: bool, as_json: bool) -> None:
             "not everything has left yet; a server that robotni serve did not start is ended "
             "where it was started"
         )
+    if cancel and running:
+        scripts = "1 script has" if running == 1 else f"{running} scripts have"
+        raise RobotniError(f"{scripts} not ended yet; look again, or end the processes by hand")
     if not as_json:
         click.echo(_what_stopped(lived, settings))
         _say_what_runs(running)

@@ -154,8 +154,13 @@ def test_stop_leaves_running_scripts_unless_told_to_cancel(server: Server) -> No
     assert server.process.wait(5) == 0
     assert server.workers() == []
     assert server.scripts(job_id)
+    (shim,) = server.shims()
+    shim.suspend()
+    held_up = stop("--cancel")
+    assert (held_up.returncode, "1 script has not ended yet" in held_up.stderr) == (1, True)
+    shim.resume()
     cancelled = stop("--cancel")
-    assert "cancelled 1 running" in cancelled.stdout
+    assert (cancelled.returncode, "cancelled" in cancelled.stdout) == (0, True)
     assert server.scripts(job_id) == []
     server.start()
     assert server.wait_for(job_id)["status"] == "cancelled"
