@@ -83,6 +83,7 @@ class Starter:
         with self._begin:
             if not self._is_watching():
                 self._stopped.clear()
+                self._hang_up()  # what a fork has left
                 self._call, called = socket.socketpair()
                 self._call.setblocking(False)
                 called.setblocking(False)
@@ -98,6 +99,7 @@ class Starter:
         self._wake()
         if self._thread is not None:
             self._thread.join(within)
+        self._hang_up()
         for child in self._children:
             if child.poll() is None:
                 child.returncode = 0  # no child of ours any more: it outlives us
@@ -106,11 +108,15 @@ class Starter:
         return self._thread is not None and self._thread.is_alive()
 
     def _wake(self) -> None:
-        try:
-            if self._call is not None:
-                self._call.send(b"!")
-        except OSError:  # woken often enough, or it has ended
-            pass
+        call = self._call
+        if call is not None:
+            with suppress(OSError):  # woken often enough, or it has ended
+                call.send(b"!")
+
+    def _hang_up(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.close()
 
     def _watch(self, called: socket.socket) -> None:
         with called, closing(Changes(self._datadir.path)) as changes:

@@ -1,9 +1,11 @@
 """The starter: what it finds though nobody rang, and how often it looks where nothing is to do."""
 
+import os
 import threading
 import time
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 import pytest
 
@@ -14,9 +16,10 @@ from robotni.request import JobRequest
 from robotni.tests.conftest import House
 from robotni.tests.processes import end_all, eventually
 
-needs_changes = pytest.mark.skipif(
-    Changes(Path("/")).fd is None, reason="this system tells nobody of changes"
-)
+with closing(Changes(Path("/"))) as root:
+    needs_changes = pytest.mark.skipif(
+        root.fd is None, reason="this system tells nobody of changes"
+    )
 NEVER = 3600.0
 
 
@@ -139,3 +142,23 @@ def test_changes_are_told_until_they_are_forgotten(tmp_path: Path) -> None:
 def test_of_a_folder_that_is_not_there_nothing_is_told(tmp_path: Path) -> None:
     fd: Optional[int] = Changes(tmp_path / "missing").fd
     assert fd is None
+
+
+@needs_changes
+def test_who_stops_it_leaves_nothing_open(web: Web) -> None:
+    web.app.state.starter.stop()
+    before = len(ears())
+    for _ in range(3):
+        web.app.state.starter.watch()
+        eventually(lambda: len(ears()) == before + 3)
+        web.app.state.starter.stop()
+        assert len(ears()) == before
+
+
+def ears() -> List[str]:
+    """What this process has open to hear by: a pair of sockets, and the kernel's word."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.append(os.readlink(path))
+    return [what for what in found if what.startswith(("socket:", "anon_inode:inotify"))]
