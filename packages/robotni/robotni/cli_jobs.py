@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 import click
 
 from robotni import terminal
-from robotni.cli_url import complete_states, complete_types, connect, job_argument, remote
+from robotni.cli_url import complete_states, complete_types, connect, job_argument, newest, remote
 from robotni.job import CANCELLED, STATES
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @click.option("-q", "--query", "q", help="Start of the script's name, or of the id.")
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 200))
 @remote
-def jobs(url: Optional[str], as_json: bool, **filters: Any) -> None:
+def jobs(url: Optional[str], as_json: bool, limit: int, **filters: Any) -> None:
     """List jobs, newest first.
 
     Example: robotni jobs --status failed -n 5
     """
     with connect(url) as client:
-        page = client.list(**filters)
+        page = newest(client, limit, **filters)
     if as_json:
         terminal.print_json(page)
     else:

@@ -5,7 +5,7 @@ Without `--url` it is the server of the project one stands in, as `robotni serve
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 import click
 from click.shell_completion import CompletionItem
@@ -44,10 +44,23 @@ def connect(url: Optional[str], timeout: float = 30) -> "Client":
     return Client(settings.url, token or settings.token, timeout)
 
 
+def newest(client: "Client", limit: int, **filters: Any) -> Dict[str, Any]:
+    """`{"jobs": […], "nextCursor": …}` of that many; the pages of the server may be shorter."""
+    jobs: List[Dict[str, Any]] = []
+    cursor: Optional[str] = None
+    while len(jobs) < limit:
+        page = client.list(limit=limit - len(jobs), cursor=cursor, **filters)
+        jobs += page["jobs"]
+        cursor = page["nextCursor"]
+        if cursor is None:
+            break
+    return {"jobs": jobs, "nextCursor": cursor}
+
+
 def _job_ids(ctx: click.Context, _: click.Parameter, begun: str) -> List[CompletionItem]:
     try:
         with connect(_url(ctx), _COMPLETE_WITHIN) as client:
-            jobs = client.list(q=begun or None, limit=_OFFERED)["jobs"]
+            jobs = newest(client, _OFFERED, q=begun or None)["jobs"]
     except (RobotniError, KeyError):  # the Tab key says nothing where no server answers
         return []
     jobs = [job for job in jobs if job["jobId"].startswith(begun)]

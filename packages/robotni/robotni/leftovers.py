@@ -19,12 +19,16 @@ YOUNG = 64
 def kill_left(mark: Optional[int], result: str, patience: float = 10.0) -> bool:
     """Kills what carries the `mark` of a run, where that is known, or was told to write its result
     to the file `result`; whether nothing is left. Of the file its own name, its run and its job
-    count, as the folder of all jobs may be known by several names."""
+    count, as the folder of all jobs may be known by several names. No other variable counts:
+    another job may have been told of the file by name."""
     limit = b"" if mark is None else str(mark).encode()
-    name = "/".join(["", *result.split("/")[-3:]]).encode() + b"\0"
+    name = "/".join(["", *result.split("/")[-3:]]).encode()
 
     def is_of_it(pid: int) -> bool:
-        return bool(limit and limit in _read(f"/proc/{pid}/limits")) or name in _environ(pid)
+        return bool(limit and limit in _read(f"/proc/{pid}/limits")) or any(
+            variable.startswith(b"ROBOTNI_RESULT=") and variable.endswith(name)
+            for variable in _environ(pid).split(b"\0")
+        )
 
     give_up = time.monotonic() + patience
     quiet = 0

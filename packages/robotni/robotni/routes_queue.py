@@ -114,7 +114,14 @@ def create_router(engine: Engine, reads: Lane, writes: Lane) -> APIRouter:
     @reads
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
-            return [_item(job) for job in engine.list(Filters(status=[state]), None, LISTED)[0]]
+            found: List[QueueItem] = []
+            cursor: Optional[str] = None
+            while len(found) < LISTED:
+                jobs, cursor = engine.list(Filters(status=[state]), cursor, LISTED - len(found))
+                found += map(_item, jobs)
+                if cursor is None:
+                    break
+            return found
 
         counts = engine.counts()
         return Queue(

@@ -186,8 +186,9 @@ def _wait(rest: float, called: socket.socket, changes: Changes) -> None:
     """Until it is time for another look, or somebody calls. A change is looked at a little later,
     lest a server that stores much for tomorrow looks each time."""
     if rest and changes.fd is not None:
+        needed_at = time.monotonic() + rest
         if _ready(min(rest, LOOK_AT_LEAST_EVERY), called.fileno(), changes.fd) == {changes.fd}:
-            _ready(LOOK_EVERY, called.fileno())
+            _ready(min(LOOK_EVERY, needed_at - time.monotonic()), called.fileno())
     else:
         _ready(LOOK_EVERY, called.fileno())
     changes.forget()
@@ -200,7 +201,7 @@ def _ready(seconds: float, *fds: int) -> Set[int]:
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
-    return {fd for fd, _ in poll.poll(1000 * seconds)}
+    return {fd for fd, _ in poll.poll(1000 * max(0.0, seconds))}
 
 
 def _open_log(path: Path) -> int:

@@ -6,7 +6,7 @@ Huey's side (`tickets.py`) says that.
 """
 
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from robotni.database import Database, Result
 from robotni.job import PENDING
@@ -31,7 +31,7 @@ class TicketTable:
     def __init__(self, db: Database, tickets: Tickets) -> None:
         self._db = db
         self._tickets = tickets
-        self._handed: Dict[int, str] = {}  # ticket id: job id
+        self._handed: Dict[int, Tuple[str, Any]] = {}  # ticket id: (job id, what lies there)
         self._lock = threading.Lock()
 
     def add(self, job_id: str) -> None:
@@ -44,14 +44,16 @@ class TicketTable:
         removed at once."""
         with self._lock:
             ticket, job_id, data = self._oldest()
-            if ticket is None or job_id is not None:
-                return data
-        with self._db.write():
-            self._delete(ticket)
-        return data
+        if ticket is None:
+            return None
+        if job_id is None:
+            with self._db.write():
+                self._delete(ticket, data)
+        return _bytes(data)
 
-    def _oldest(self) -> Tuple[Optional[int], Optional[str], Optional[bytes]]:
-        """(its id, the id of its job, itself) of the oldest free ticket, which is handed out."""
+    def _oldest(self) -> Tuple[Optional[int], Optional[str], Any]:
+        """(its id, the id of its job, what lies there) of the oldest free ticket, which is handed
+        out."""
         handed = list(self._handed)
         row = self._db.sql(
             "SELECT id, data FROM task WHERE queue = ? "
@@ -61,24 +63,27 @@ class TicketTable:
         ).fetchone()
         if row is None:
             return None, None, None
-        ticket, data = row[0], _bytes(row[1])
-        job_id = self._tickets.decode(data)
+        ticket, data = row
+        job_id = self._tickets.decode(_bytes(data))
         if job_id is not None:
-            self._handed[ticket] = job_id
+            self._handed[ticket] = (job_id, data)
         return ticket, job_id, data
 
-    def _delete(self, ticket: int) -> None:
-        self._db.sql("DELETE FROM task WHERE id = ?", (ticket,))
+    def _delete(self, ticket: int, data: Any) -> None:
+        """This one; once it is gone, a later one may have its number."""
+        self._db.sql("DELETE FROM task WHERE id = ? AND data IS ?", (ticket, data))
 
     def spend(self, job_id: str, work: Callable[[], Result]) -> Result:
         """Does `work` in a transaction that takes along the tickets handed out for a job. When it
         fails, they are handed out again."""
         with self._lock:
-            tickets = [ticket for ticket, owner in self._handed.items() if owner == job_id]
+            tickets = {
+                ticket: data for ticket, (owner, data) in self._handed.items() if owner == job_id
+            }
 
         def delete_and_work() -> Result:
-            for ticket in tickets:
-                self._delete(ticket)
+            for ticket, data in tickets.items():
+                self._delete(ticket, data)
             return work()
 
         try:
@@ -93,10 +98,10 @@ class TicketTable:
 
         def spend() -> "Optional[str]":
             with self._lock:
-                ticket, job_id, _ = self._oldest()
+                ticket, job_id, data = self._oldest()
             if ticket is not None and job_id is not None:
                 spent.append(ticket)
-                self._delete(ticket)
+                self._delete(ticket, data)
             return job_id
 
         try:
@@ -104,19 +109,21 @@ class TicketTable:
         finally:
             self._take_back(spent)
 
-    def _take_back(self, tickets: List[int]) -> None:
+    def _take_back(self, tickets: Iterable[int]) -> None:
         with self._lock:
             for ticket in tickets:
                 self._handed.pop(ticket, None)
 
     def drop_stale(self, most: int) -> None:
         """Within a transaction of the caller's: those of jobs that are not pending, among the
-        oldest `most`."""
+        oldest `most`; what a thread has, it spends itself."""
         rows = self._db.sql(
             "SELECT id, data FROM task WHERE queue = ? ORDER BY priority DESC, id LIMIT ?",
             (QUEUE, most),
         ).fetchall()
-        owners = {ticket: self._tickets.decode(_bytes(data)) for ticket, data in rows}
+        with self._lock:
+            free = {ticket: data for ticket, data in rows if ticket not in self._handed}
+        owners = {ticket: self._tickets.decode(_bytes(data)) for ticket, data in free.items()}
         pending = self._db.sql(
             f"SELECT job_id FROM job WHERE job_id IN ({', '.join('?' * len(owners))}) "
             "AND status = ?",
@@ -124,7 +131,7 @@ class TicketTable:
         ).fetchall()
         for ticket, job_id in owners.items():
             if job_id is not None and (job_id,) not in pending:
-                self._delete(ticket)
+                self._delete(ticket, free[ticket])
 
     def mend(self) -> int:
         """Writes a ticket for each pending job that has none; how many. Writers wait only where

@@ -4,7 +4,7 @@ import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
@@ -114,11 +114,39 @@ def test_of_tickets_without_use_many_are_dropped_at_once(house: House) -> None:
     tickets = [house.store.take_ticket() for _ in range(2)]
     owner = JobTickets().decode(tickets[0] or b"")
     house.runner.run(owner or "")
-    left = house.store._db.sql("SELECT data FROM task ORDER BY id").fetchall()
-    assert [JobTickets().decode(data) for (data,) in left] == [job.job_id for job in others]
-    second = JobTickets().decode(tickets[1] or b"")  # in the hands of another thread meanwhile
-    house.runner.run(second or "")
-    assert JobTickets().decode(house.store.take_ticket() or b"") == others[0].job_id
+    second = JobTickets().decode(tickets[1] or b"") or ""  # another thread has it
+    waiting = [job.job_id for job in others]
+    assert ticketed(house) == [second, *waiting]
+    house.runner.run(second)
+    assert ticketed(house) == waiting
+
+
+def ticketed(house: House) -> List[Optional[str]]:
+    rows = house.store._db.sql("SELECT data FROM task ORDER BY id").fetchall()
+    return [JobTickets().decode(data) for (data,) in rows]
+
+
+@pytest.mark.parametrize("drop", ["flush", "a second worker"])
+def test_who_drops_a_ticket_late_leaves_the_one_that_has_its_number_by_then(
+    house: House, drop: str
+) -> None:
+    """SQLite gives the numbers of an empty table anew."""
+    stale = [submit(house).job_id for _ in range(2)]
+    house.engine.flush()
+    taken = [house.store.take_ticket() for _ in range(2)]
+    assert None not in taken
+    other = house.store if drop == "flush" else Store(house.datadir.database, JobTickets())
+    if other is not house.store:
+        other.take_ticket()
+    other.drop_ticket(stale[0])
+    if other is not house.store:
+        other.drop_ticket(stale[1])
+        other.close()
+    waiting = [submit(house).job_id for _ in range(2)]
+    for job_id in stale:
+        house.store.drop_ticket(job_id)
+    assert ticketed(house) == waiting
+    assert house.store.mend_tickets() == 0
 
 
 def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]) -> None:

@@ -1,5 +1,6 @@
 """The queue API over HTTP: the same jobs in Huey's words."""
 
+import json
 import re
 import subprocess
 import sys
@@ -259,6 +260,27 @@ def test_the_queue_lists_two_hundred_and_counts_them_all(quiet: Server) -> None:
     said = quiet.http.get("/queue/").json()
     assert len(said["pending"]) == 200
     assert said["totals"]["pending"] == 203
+
+
+def test_large_jobs_are_in_the_queue_as_small_ones(quiet: Server) -> None:
+    env = {f"LARGE{number}": "x" * 100_000 for number in range(9)}
+    body = {"script": "hello.py", "venv": ".venv", "env": env}
+    for _ in range(3):
+        assert quiet.http.post("/api/worker/jobs", json=body).status_code == 202
+    listed = quiet.http.get("/queue").json()
+    assert len(listed["pending"]) == listed["totals"]["pending"] == 3
+
+
+def test_our_own_command_line_lists_large_jobs_as_small_ones(quiet: Server) -> None:
+    test_large_jobs_are_in_the_queue_as_small_ones(quiet)
+    jobs = [sys.executable, PROGRAM, "jobs", "--status", "pending", "--json", "-n"]
+    for number in (2, 3, 4):
+        answer = subprocess.run(
+            [*jobs, str(number)], env=clean_environ(url=quiet.url), capture_output=True, check=True
+        )
+        page = json.loads(answer.stdout)
+        assert len(page["jobs"]) == min(number, 3)
+        assert (page["nextCursor"] is None) == (number > 2)
 
 
 def test_what_ended_is_in_no_queue(server: Server) -> None:

@@ -5,6 +5,8 @@ import os
 import select
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -410,6 +412,17 @@ def test_who_ends_his_first_thread_or_shakes_off_the_mark_does_not_outlive_his_s
     assert {process.pid for process in launcher.survivors()} == set(left)
     assert kill_left(started["mark"] if knows == "mark" else None, result or "no/such/run")
     assert not [pid for pid in left if lives(pid)]
+
+
+def test_who_was_told_of_a_run_s_result_by_another_name_is_none_of_it(launcher: Launcher) -> None:
+    run = launcher._next()
+    told = {"MERGE_INTO": run.result, "ALSO": f"ROBOTNI_RESULT={run.result}"}
+    wait = [sys.executable, "-c", "print('ready', flush=True); input()"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told) as it:
+        assert it.stdout is not None and it.stdout.readline() == b"ready\n"
+        assert kill_left(None, run.result)
+        it.communicate(b"\n")
+    assert it.returncode == 0
 
 
 def lives(pid: int) -> bool:
