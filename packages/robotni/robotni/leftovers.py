@@ -1,6 +1,6 @@
 """Leftovers: the processes of a run whose shim is gone, and their end. Linux only.
 
-They are found by the mark that the shim gave them, or by the run's own name in their environment;
+They are found by the mark that the shim gave them, or by the run's own file in their environment;
 who has shaken off both is not found.
 """
 
@@ -8,34 +8,46 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterable, Iterator
 
 from robotni.census import other_threads
+from robotni.shim.tree import LEAST_MARK
 
 QUIET_LOOKS = 5  # one look may miss what ends and forks anew every moment
 YOUNG = 64
 
 
-def kill_left(mark: Optional[int], result: str, patience: float = 10.0) -> bool:
-    """Kills what carries the `mark` of a run, where that is known, or was told to write its result
-    to the file `result`; whether nothing is left. Of the file its own name, its run and its job
-    count, as the folder of all jobs may be known by several names. No other variable counts:
-    another job may have been told of the file by name."""
-    limit = b"" if mark is None else str(mark).encode()
-    name = "/".join(["", *result.split("/")[-3:]]).encode()
+class Leftovers:
+    """What carries one of `marks`, or was told to write its result to the file `result`.
 
-    def is_of_it(pid: int) -> bool:
-        return bool(limit and limit in _read(f"/proc/{pid}/limits")) or any(
-            variable.startswith(b"ROBOTNI_RESULT=") and variable.endswith(name)
+    Of the file its own name, its run and its job count, as the folder of all jobs may be known by
+    several names. No other variable counts: another job may have been told of the file by name.
+    """
+
+    def __init__(self, marks: Iterable[object], result: str) -> None:
+        known = [mark for mark in marks if isinstance(mark, int) and mark >= LEAST_MARK]
+        self._limits = [str(mark).encode() for mark in known]
+        self._file = "/".join(["", *result.split("/")[-3:]]).encode()
+
+    def are_there(self) -> bool:
+        """Whether there is any; one look, which may miss what ends and forks anew."""
+        return any(self._has(pid) and not _is_dead(pid) for pid in _pids())
+
+    def kill(self, patience: float = 10.0) -> bool:
+        """Ends them; whether none is left."""
+        give_up = time.monotonic() + patience
+        quiet = 0
+        while quiet < QUIET_LOOKS and time.monotonic() < give_up:
+            quiet = 0 if _kill_seen(self._has) else quiet + 1
+            time.sleep(0.002)
+        return quiet == QUIET_LOOKS
+
+    def _has(self, pid: int) -> bool:
+        limits = _read(f"/proc/{pid}/limits")
+        return any(limit in limits for limit in self._limits) or any(
+            variable.startswith(b"ROBOTNI_RESULT=") and variable.endswith(self._file)
             for variable in _environ(pid).split(b"\0")
         )
-
-    give_up = time.monotonic() + patience
-    quiet = 0
-    while quiet < QUIET_LOOKS and time.monotonic() < give_up:
-        quiet = 0 if _kill_seen(is_of_it) else quiet + 1
-        time.sleep(0.002)
-    return quiet == QUIET_LOOKS
 
 
 def _kill_seen(is_of_it: Callable[[int], bool]) -> bool:

@@ -33,6 +33,7 @@ class Orders:
             "grace": settings.kill_grace,
             "maxOutput": settings.max_output,
             "tellEnd": True,
+            "mark": rundir.mark,
         }
 
 

@@ -20,6 +20,7 @@ import stat
 import time
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, TypeVar
 
@@ -27,6 +28,7 @@ from robotni import regular
 from robotni.datadir import is_locked, ring, take_folder
 from robotni.request import MAX_DEPTH, nests_deeper
 from robotni.shim.evidence import open_up
+from robotni.shim.tree import mark_of
 
 MAX_RESULT = 1 << 20
 LOOKED_AT = 1.0  # seconds
@@ -62,11 +64,17 @@ class RunDir:
     def __init__(self, jobs: Path, job_id: str, run: int) -> None:
         if not is_job_id(job_id):
             raise ValueError(f"{job_id!r} is no job id")
+        self._name = f"{job_id}/{run}"
         self._job = f"{jobs}/{job_id}"  # text: a Path costs as much as what is done with it
         self.folder = f"{self._job}/{run}"
         self.output = f"{self.folder}/output"
         self.result = f"{self.folder}/result.json"
         self.progress = f"{self.folder}/progress"
+
+    @property
+    def mark(self) -> int:
+        """What the processes of this run are marked with: known without any file of it."""
+        return mark_of(sha256(self._name.encode()).digest()[:7])
 
     def is_gone(self) -> bool:
         """Whether what was made before the claim has been removed, which robotni never does."""

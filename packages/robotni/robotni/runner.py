@@ -3,8 +3,8 @@
 It promises at most one start per attempt, a settled row for every run that ended, and that a run
 whose shim lives is waited for, not repeated. Evidence decides, in this order: the lock of the run
 is held: it runs. `exit.json`: it ended so. `started`: it is lost. No folder, which is made before
-the claim: somebody has removed it, it is lost. Nothing in it: it never started, or the machine went
-down since (a power cut may take the evidence): it is lost.
+the claim: somebody has removed it, it is lost. Nothing in it: it never started, unless a process
+carries its mark, or the machine went down since (a power cut may take the evidence): it is lost.
 A thread that ends a run takes what waits next in the same transaction, so under load a job costs
 two transactions with what the web process writes, else three. Budget: 1.1 ms of CPU in the worker.
 It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
@@ -20,7 +20,7 @@ from robotni.datadir import DataDir
 from robotni.errors import InvalidRequest, StorageFull
 from robotni.interpreters import Interpreters
 from robotni.job import PENDING, ExitFacts, Job
-from robotni.leftovers import kill_left
+from robotni.leftovers import Leftovers
 from robotni.minding import Minder, Minding
 from robotni.orders import Orders, recipe
 from robotni.preflight import Place, Preflight
@@ -204,12 +204,13 @@ class Runner:
         ended = rundir.exit()
         if ended is not None:
             return self.settler.finish(job, ended, minder)
+        left = Leftovers((rundir.mark, (rundir.started() or {}).get("mark")), rundir.result)
         has_begun = has_begun or rundir.is_gone() or rundir.has_begun()
-        if not (has_begun or self._datadir.has_rebooted()):
+        if not (has_begun or self._datadir.has_rebooted() or left.are_there()):
             current = self._store.get(job.job_id)
             if current is not None and current.run == job.run:
                 self.settler.release(current, "no trace of a start")
             return None
-        if not kill_left((rundir.started() or {}).get("mark"), rundir.result):
+        if not left.kill():
             events.survivors(job)
         return self.settler.settle(job, ExitFacts(lost=True), minder)

@@ -74,7 +74,8 @@ class Run:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
         self.keep(self.order.get("note", "").encode("utf-8", "replace"))
-        evidence = {"startedAt": self.started_at, "shim": os.getpid(), "mark": mark()}
+        evidence = {"startedAt": self.started_at, "shim": os.getpid()}
+        evidence["mark"] = mark(self.order.get("mark"))  # an older worker names none
         self.evidence = create(self.path("started"))
         write_padded(self.evidence, encode(evidence).encode())
 

@@ -17,8 +17,17 @@ def controller():
     return lambda option, value: prctl(option, value, 0, 0, 0)
 
 
-def mark():
-    """Marks what is spawned from now on with a random soft RLIMIT_RTTIME; returns the mark.
+LEAST_MARK = 1 << 61
+
+
+def mark_of(digest: bytes) -> int:
+    """The mark of a run from 7 bytes of its own."""
+    return LEAST_MARK | (int.from_bytes(digest, "big") << 4)
+
+
+def mark(value):
+    """Marks what is spawned from now on with a soft RLIMIT_RTTIME, random unless it is given;
+    returns the mark.
 
     The limit (microseconds of real-time scheduling) concerns no ordinary process, survives exec,
     setsid and a cleaned environment, and can be read from outside in /proc/PID/limits.
@@ -26,7 +35,7 @@ def mark():
     limit = getattr(resource, "RLIMIT_RTTIME", None)
     if limit is None:
         return None
-    value = (1 << 61) | (int.from_bytes(os.urandom(7), "big") << 4)
+    value = value or mark_of(os.urandom(7))
     try:
         resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
     except (OSError, ValueError):  # a hard limit below: no mark then

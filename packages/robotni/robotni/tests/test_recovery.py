@@ -5,6 +5,9 @@ import signal
 from pathlib import Path
 from typing import Callable
 
+import psutil
+import pytest
+
 from robotni.request import JobRequest
 from robotni.tests.conftest import House
 from robotni.tests.processes import Server, eventually
@@ -138,6 +141,43 @@ def test_a_job_whose_shim_and_worker_are_killed_is_lost_and_leaves_nothing(serve
     job = server.wait_for(job_id)
     assert (job["status"], job["error"]["code"]) == ("failed", "lost")
     assert server.scripts(job_id) == []
+
+
+GONE = {
+    "its start": "os.unlink(f'{run}/started')",
+    "its run": "shutil.rmtree(run)",
+    "its job": "shutil.rmtree(os.path.dirname(run))",
+}
+
+
+@pytest.mark.parametrize("and_worker", [False, True], ids=["shim", "shim and worker"])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("gone", GONE)
+def test_a_script_that_removed_the_evidence_is_lost_with_its_shim_and_leaves_nothing(
+    server: Server, gone: str, warm: bool, and_worker: bool
+) -> None:
+    script = f"""
+import os, shutil, time
+with open("starts", "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+run = os.path.dirname(os.environ["ROBOTNI_RESULT"])
+{GONE[gone]}
+open("gone", "w").close()
+time.sleep(300)
+"""
+    job_id = server.submit(script, warm=warm)
+    eventually((server.project / "gone").exists)
+    (pid,) = map(int, (server.project / "starts").read_text().split())
+    victims = [psutil.Process(pid).parent()]
+    if and_worker:
+        victims += server.workers()
+    for process in victims:
+        assert process is not None
+        process.kill()
+    job = server.wait_for(job_id)
+    assert (job["status"], job["error"]["code"], job["attempt"]) == ("failed", "lost", 1)
+    eventually(lambda: not psutil.pid_exists(pid), 2)
+    assert (server.project / "starts").read_text() == f"{pid}\n"
 
 
 def test_a_lost_attempt_is_tried_again_where_retries_allow(server: Server) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from robotni.job import new_job_id
-from robotni.leftovers import kill_left
+from robotni.leftovers import Leftovers
 from robotni.rundir import RunDir
 from robotni.slots import DIED, ENDED, NOT_BEGUN, Leave, Slot
 from robotni.tests.nobody import run_as_nobody
@@ -353,7 +353,7 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     eventually(lambda: not launcher.rundir.is_held())
     assert launcher.rundir.exit() is None
     eventually(lambda: len(launcher.survivors()) >= 2)
-    assert kill_left(started["mark"], "no/such/run")
+    assert Leftovers([started["mark"]], "no/such/run").kill()
     eventually(lambda: launcher.survivors() == [], 2)
 
 
@@ -410,7 +410,7 @@ def test_who_ends_his_first_thread_or_shakes_off_the_mark_does_not_outlive_his_s
     left = [pid for pid in (child.pid for child in children) if lives(pid)]
     assert left
     assert {process.pid for process in launcher.survivors()} == set(left)
-    assert kill_left(started["mark"] if knows == "mark" else None, result or "no/such/run")
+    assert Leftovers([started["mark"] if knows == "mark" else None], result or "no/such/run").kill()
     assert not [pid for pid in left if lives(pid)]
 
 
@@ -420,7 +420,7 @@ def test_who_was_told_of_a_run_s_result_by_another_name_is_none_of_it(launcher: 
     wait = [sys.executable, "-c", "print('ready', flush=True); input()"]
     with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told) as it:
         assert it.stdout is not None and it.stdout.readline() == b"ready\n"
-        assert kill_left(None, run.result)
+        assert Leftovers([run.mark, None, 3], run.result).kill()
         it.communicate(b"\n")
     assert it.returncode == 0
 
@@ -461,7 +461,7 @@ while time.monotonic() < end:
     assert started is not None
     os.kill(started["shim"], signal.SIGKILL)
     assert launcher.slot.wait(launcher.leave.fd) == DIED
-    assert kill_left(started["mark"], "no/such/run")
+    assert Leftovers([started["mark"]], "no/such/run").kill()
     beats = pulse.stat().st_size
     time.sleep(0.1)
     assert pulse.stat().st_size == beats

@@ -15,7 +15,7 @@ import pytest
 
 from robotni.interpreters import Recipe, WarmSlot
 from robotni.job import new_job_id
-from robotni.leftovers import kill_left
+from robotni.leftovers import Leftovers
 from robotni.rundir import RunDir
 from robotni.slots import DIED, ENDED, Leave, Slot
 from robotni.tests.processes import end_all, eventually, processes_of
@@ -471,7 +471,7 @@ def test_death_of_a_warm_shim_frees_the_lock_and_the_mark_finds_the_script(bench
     eventually(lambda: not bench.rundir.is_held(), 3)
     assert bench.rundir.exit() is None
     assert all(map(psutil.pid_exists, pids))
-    assert kill_left(started["mark"], "no/such/run")
+    assert Leftovers([started["mark"]], "no/such/run").kill()
     eventually(lambda: not any(map(is_running, pids)), 3)
 
 
