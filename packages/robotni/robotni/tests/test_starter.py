@@ -89,6 +89,17 @@ def test_a_job_of_which_nobody_told_is_run_when_it_is_due(web: Web) -> None:
 
 
 @needs_changes
+def test_a_write_shortly_before_a_job_is_due_does_not_make_it_late(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = web.store(delay=3.0)
+    time.sleep(1.5)  # that write has been seen by now
+    monkeypatch.setattr(starter, "LOOK_EVERY", NEVER)
+    web.store(delay=86400.0)
+    assert web.ends(job_id)
+
+
+@needs_changes
 def test_where_nothing_is_to_do_the_starter_sleeps(web: Web) -> None:
     before = web.switches()
     time.sleep(4 * starter.LOOK_EVERY)
