@@ -130,7 +130,7 @@ class Starter:
             if self._may_start():
                 rest = 0.0 if has_older_worker(self._datadir) else self._needs_worker_in()
                 if rest > 0:
-                    return rest
+                    return 0.0 if self._children else rest  # one that leaves is to be collected
                 self._start()
         except Exception:  # a full disk must not end the watch
             events.failed("start of a worker", "none")

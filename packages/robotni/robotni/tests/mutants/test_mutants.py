@@ -164,8 +164,8 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "no mark": Mutant(
         "shim/run.py",
-        '"mark": mark()',
-        '"mark": None',
+        'mark(self.order.get("mark"))',
+        "None",
         "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
     ),
     "a full disk fails what could not begin": Mutant(
