@@ -225,7 +225,7 @@ print("ready")
 time.sleep(60)
 """
     launcher.start(script)
-    eventually(lambda: "ready" in launcher.output())
+    eventually(lambda: "ready\n" in launcher.output())
     launcher.rundir.request_cancel()
     facts = launcher.end()
     assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", 0)
