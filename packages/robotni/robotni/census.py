@@ -11,8 +11,6 @@ from typing import List
 
 import psutil
 
-SHOWN = ("cmdline", "environ")
-
 
 def processes_of(folder: Path) -> List[psutil.Process]:
     """Living processes whose environment or command line names `folder`, this one excepted."""
@@ -32,7 +30,8 @@ def _text_of(process: psutil.Process) -> str:
 def _text_of_thread(folder: str) -> str:
     """What a process shows whose first thread has ended."""
     try:
-        return "".join(Path(folder, name).read_text(errors="replace") for name in SHOWN)
+        words = Path(folder, "cmdline").read_text(errors="replace")
+        return words + Path(folder, "environ").read_text(errors="replace")
     except OSError:  # gone meanwhile, or of another user
         return ""
 

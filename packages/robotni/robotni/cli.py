@@ -103,6 +103,7 @@ def _say_where(settings: "Settings") -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stop(cancel: bool, as_json: bool) -> None:
     """Stop the server and the worker of this project. Running scripts go on unless cancelled.
+    Exits with 1 when something told to end has not ended yet.
 
     Example: robotni stop --cancel
     """
@@ -127,7 +128,10 @@ def stop(cancel: bool, as_json: bool) -> None:
         )
     if cancel and running:
         scripts = "1 script has" if running == 1 else f"{running} scripts have"
-        raise RobotniError(f"{scripts} not ended yet; look again, or end the processes by hand")
+        raise RobotniError(
+            f"{scripts} not ended yet; run robotni stop --cancel again, or end the processes "
+            "by hand"
+        )
     if not as_json:
         click.echo(_what_stopped(lived, settings))
         _say_what_runs(running)

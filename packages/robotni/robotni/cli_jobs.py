@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 import click
 
 from robotni import terminal
-from robotni.cli_url import complete_states, complete_types, connect, job_argument, newest, remote
+from robotni.cli_url import complete_states, complete_types, connect, job_argument, remote
 from robotni.job import CANCELLED, STATES
 
 if TYPE_CHECKING:
+    from robotni.client import Client
     from robotni.remote import RemoteJob
 
 
@@ -28,12 +29,25 @@ def jobs(url: Optional[str], as_json: bool, limit: int, **filters: Any) -> None:
     Example: robotni jobs --status failed -n 5
     """
     with connect(url) as client:
-        page = newest(client, limit, **filters)
+        page = _newest(client, limit, **filters)
     if as_json:
         terminal.print_json(page)
     else:
         headings = ("id", "status", "script", "project", "age", "error")
         terminal.print_table(headings, terminal.rows_of(page["jobs"]))
+
+
+def _newest(client: "Client", limit: int, **filters: Any) -> Dict[str, Any]:
+    """`{"jobs": […], "nextCursor": …}` of that many; the pages of the server may be shorter."""
+    jobs: List[Dict[str, Any]] = []
+    cursor: Optional[str] = None
+    while len(jobs) < limit:
+        page = client.list(limit=limit - len(jobs), cursor=cursor, **filters)
+        jobs += page["jobs"]
+        cursor = page["nextCursor"]
+        if cursor is None:
+            break
+    return {"jobs": jobs, "nextCursor": cursor}
 
 
 @click.command()

@@ -4,8 +4,9 @@ Without `--url` it is the server of the project one stands in, as `robotni serve
 """
 
 import os
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 import click
 from click.shell_completion import CompletionItem
@@ -44,23 +45,10 @@ def connect(url: Optional[str], timeout: float = 30) -> "Client":
     return Client(settings.url, token or settings.token, timeout)
 
 
-def newest(client: "Client", limit: int, **filters: Any) -> Dict[str, Any]:
-    """`{"jobs": […], "nextCursor": …}` of that many; the pages of the server may be shorter."""
-    jobs: List[Dict[str, Any]] = []
-    cursor: Optional[str] = None
-    while len(jobs) < limit:
-        page = client.list(limit=limit - len(jobs), cursor=cursor, **filters)
-        jobs += page["jobs"]
-        cursor = page["nextCursor"]
-        if cursor is None:
-            break
-    return {"jobs": jobs, "nextCursor": cursor}
-
-
 def _job_ids(ctx: click.Context, _: click.Parameter, begun: str) -> List[CompletionItem]:
     try:
         with connect(_url(ctx), _COMPLETE_WITHIN) as client:
-            jobs = newest(client, _OFFERED, q=begun or None)["jobs"]
+            jobs = list(islice(client.jobs(q=begun or None, limit=_OFFERED), _OFFERED))
     except (RobotniError, KeyError):  # the Tab key says nothing where no server answers
         return []
     jobs = [job for job in jobs if job["jobId"].startswith(begun)]

@@ -8,7 +8,7 @@ import errno
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from robotni import __version__, events
 from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound
@@ -35,6 +35,7 @@ from robotni.workers import Registry, WorkerType
 
 TAIL = 64 * 1024  # bytes of output in a job's JSON
 DAY = 86400
+AT_ONCE = 200  # jobs of a list that are read at once
 
 
 class Engine:
@@ -145,6 +146,15 @@ class Engine:
             for job in jobs
         ]
         return jobs, jobs[-1].job_id if more else None
+
+    def jobs(self, filters: Filters) -> Iterator[Job]:
+        """All that fit, newest first, page by page."""
+        cursor: Optional[str] = None
+        while True:
+            page, cursor = self.list(filters, cursor, AT_ONCE)
+            yield from page
+            if cursor is None:
+                return
 
     def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[RunDir]:
         """The files of an attempt (the last by default); None when nothing has started."""

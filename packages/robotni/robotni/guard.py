@@ -8,7 +8,7 @@ run jobs. Puts its headers on all answers. It must not know what a job is.
 
 import hmac
 import re
-from typing import Any, Awaitable, Callable, Dict, Iterable, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, Iterable, Optional, Tuple, Union
 
 import psutil
 
@@ -56,17 +56,18 @@ class Guard:
             await self.app(scope, receive, send)
             return
         send = _with_headers(send)
-        fault = headers_fault(scope)
-        refusal = fault or self._refuse(scope)
-        body = fault or await read_body(scope, receive, kept=refusal is None)
+        body = headers_fault(scope) or await self._body(scope, receive)
         if isinstance(body, Refusal):
             await self._answer(body, send)
-            return
-        refusal = refusal or check_body(scope, body)
-        if refusal is not None:
-            await self._answer(refusal, send)
         else:
             await self.app(scope, _replay(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
+        refusal = self._refuse(scope)
+        body = await read_body(scope, receive, kept=refusal is None)
+        if isinstance(body, Refusal):  # for its size, which comes first
+            return body
+        return refusal or check_body(scope, body) or body
 
     def _refuse(self, scope: Scope) -> Optional[Refusal]:
         return (

@@ -1,5 +1,6 @@
 """The queue API: the same jobs in Huey's words. A task_id is a jobId."""
 
+from itertools import islice
 from typing import Any, Dict, List, Optional
 
 from fastapi import APIRouter
@@ -114,14 +115,7 @@ def create_router(engine: Engine, reads: Lane, writes: Lane) -> APIRouter:
     @reads
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
-            found: List[QueueItem] = []
-            cursor: Optional[str] = None
-            while len(found) < LISTED:
-                jobs, cursor = engine.list(Filters(status=[state]), cursor, LISTED - len(found))
-                found += map(_item, jobs)
-                if cursor is None:
-                    break
-            return found
+            return [_item(job) for job in islice(engine.jobs(Filters(status=[state])), LISTED)]
 
         counts = engine.counts()
         return Queue(

@@ -64,7 +64,6 @@ class RunDir:
     def __init__(self, jobs: Path, job_id: str, run: int) -> None:
         if not is_job_id(job_id):
             raise ValueError(f"{job_id!r} is no job id")
-        self._name = f"{job_id}/{run}"
         self._job = f"{jobs}/{job_id}"  # text: a Path costs as much as what is done with it
         self.folder = f"{self._job}/{run}"
         self.output = f"{self.folder}/output"
@@ -74,7 +73,8 @@ class RunDir:
     @property
     def mark(self) -> int:
         """What the processes of this run are marked with: known without any file of it."""
-        return mark_of(sha256(self._name.encode()).digest()[:7])
+        name = "/".join(self.folder.split("/")[-2:])
+        return mark_of(sha256(name.encode()).digest()[:7])
 
     def is_gone(self) -> bool:
         """Whether what was made before the claim has been removed, which robotni never does."""

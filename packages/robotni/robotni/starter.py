@@ -59,7 +59,7 @@ class Starter:
 
     def ring(self) -> None:
         """Wakes a worker, or has one started."""
-        if not ring(self._datadir.bell) and self._settings.autostart:
+        if not ring(self._datadir.bell):
             self.watch()
             self._wake()
 

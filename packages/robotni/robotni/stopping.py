@@ -5,7 +5,7 @@ holds the `stop` FIFO is a server of ours, who holds the worker lock is the work
 """
 
 import time
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Tuple
 
 from robotni.datadir import DataDir, has_listener, is_locked, ring
 from robotni.engine import Engine
@@ -42,14 +42,9 @@ def count_running(engine: Engine, datadir: DataDir) -> int:
 
 def _runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, RunDir]]:
     """The jobs whose run lives, each with its files."""
-    found: List[Tuple[Job, RunDir]] = []
-    cursor: Optional[str] = None
-    while True:
-        jobs, cursor = engine.list(Filters(status=[RUNNING]), cursor, 200)
-        runs = [(job, RunDir(datadir.jobs, job.job_id, job.run)) for job in jobs]
-        found += [(job, run) for job, run in runs if run.is_held()]
-        if cursor is None:
-            return found
+    jobs = engine.jobs(Filters(status=[RUNNING]))
+    runs = [(job, RunDir(datadir.jobs, job.job_id, job.run)) for job in jobs]
+    return [(job, run) for job, run in runs if run.is_held()]
 
 
 def is_served(datadir: DataDir) -> bool:

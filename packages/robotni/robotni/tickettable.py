@@ -124,13 +124,14 @@ class TicketTable:
         with self._lock:
             free = {ticket: data for ticket, data in rows if ticket not in self._handed}
         owners = {ticket: self._tickets.decode(_bytes(data)) for ticket, data in free.items()}
-        pending = self._db.sql(
+        rows = self._db.sql(
             f"SELECT job_id FROM job WHERE job_id IN ({', '.join('?' * len(owners))}) "
             "AND status = ?",
             (*owners.values(), PENDING),
         ).fetchall()
+        pending = {job_id for (job_id,) in rows}
         for ticket, job_id in owners.items():
-            if job_id is not None and (job_id,) not in pending:
+            if job_id is not None and job_id not in pending:
                 self._delete(ticket, free[ticket])
 
     def mend(self) -> int:

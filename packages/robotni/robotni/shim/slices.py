@@ -70,13 +70,11 @@ def shorten() -> None:
     """
     if is_filtered():
         return
-    todo = [os.getpid()]
+    todo = [child for path in _threads(os.getpid()) for child in _children(path)]
     while todo:
         for path in _threads(todo.pop()):
-            for child in _children(path):
-                todo.append(child)
-                for thread in _threads(child):
-                    _shorten(int(os.path.basename(thread)))
+            _shorten(int(os.path.basename(path)))
+            todo += _children(path)
 
 
 def _shorten(thread: int) -> None:

@@ -5,6 +5,7 @@ import resource
 import sys
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+LEAST_MARK = 1 << 61
 
 
 def controller():
@@ -15,9 +16,6 @@ def controller():
 
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     return lambda option, value: prctl(option, value, 0, 0, 0)
-
-
-LEAST_MARK = 1 << 61
 
 
 def mark_of(digest: bytes) -> int:

@@ -126,16 +126,16 @@ def ticketed(house: House) -> List[Optional[str]]:
     return [JobTickets().decode(data) for (data,) in rows]
 
 
-@pytest.mark.parametrize("drop", ["flush", "a second worker"])
+@pytest.mark.parametrize("by", ["this worker", "another worker"])
 def test_who_drops_a_ticket_late_leaves_the_one_that_has_its_number_by_then(
-    house: House, drop: str
+    house: House, by: str
 ) -> None:
     """SQLite gives the numbers of an empty table anew."""
     stale = [submit(house).job_id for _ in range(2)]
     house.engine.flush()
     taken = [house.store.take_ticket() for _ in range(2)]
     assert None not in taken
-    other = house.store if drop == "flush" else Store(house.datadir.database, JobTickets())
+    other = house.store if by == "this worker" else Store(house.datadir.database, JobTickets())
     if other is not house.store:
         other.take_ticket()
     other.drop_ticket(stale[0])

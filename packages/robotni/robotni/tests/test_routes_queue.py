@@ -262,17 +262,22 @@ def test_the_queue_lists_two_hundred_and_counts_them_all(quiet: Server) -> None:
     assert said["totals"]["pending"] == 203
 
 
-def test_large_jobs_are_in_the_queue_as_small_ones(quiet: Server) -> None:
+def store_large(quiet: Server) -> None:
+    """Three jobs of 0.9 MB."""
     env = {f"LARGE{number}": "x" * 100_000 for number in range(9)}
     body = {"script": "hello.py", "venv": ".venv", "env": env}
     for _ in range(3):
         assert quiet.http.post("/api/worker/jobs", json=body).status_code == 202
+
+
+def test_large_jobs_are_in_the_queue_as_small_ones(quiet: Server) -> None:
+    store_large(quiet)
     listed = quiet.http.get("/queue").json()
     assert len(listed["pending"]) == listed["totals"]["pending"] == 3
 
 
 def test_our_own_command_line_lists_large_jobs_as_small_ones(quiet: Server) -> None:
-    test_large_jobs_are_in_the_queue_as_small_ones(quiet)
+    store_large(quiet)
     jobs = [sys.executable, PROGRAM, "jobs", "--status", "pending", "--json", "-n"]
     for number in (2, 3, 4):
         answer = subprocess.run(
