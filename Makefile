@@ -7,6 +7,9 @@ DEMO_VENV := examples/.venv$(suffix)
 package := packages/robotni
 entries := $(package)/robotni_huey
 config := $(package)/pyproject.toml
+tests := $(package)/robotni/tests
+pytest = EXAMPLES_VENV=$(abspath $(DEMO_VENV)) $(VENV)/bin/python -m pytest
+parallel := --numprocesses 4 --dist loadfile # a test mostly waits; tests of a file share a server
 pip = bin/python -m pip install -q --disable-pip-version-check
 
 # An interpreter by its name: from PATH, else of pyenv, whose shims may point nowhere.
@@ -17,7 +20,8 @@ pythons = $(foreach minor,8 9 10 11 12 13 14 15,$(call find,python3.$(minor)))
 help:
 	@echo 'make demo    run a real script in its own virtual environment over HTTP'
 	@echo 'make serve   web server and, on demand, the worker; Ctrl-C stops both'
-	@echo 'make test    the whole test suite; ARGS="-k word" for a part of it'
+	@echo 'make test    unit and integration tests; ARGS="-k word" for a part of them'
+	@echo 'make test-all   all tests: also browser, packaging and, in short form, chaos'
 	@echo 'make lint    format, lint, types, architecture'
 	@echo 'make bench   robotni and its peers, measured side by side; ROWS=start,cancel for a part'
 	@echo 'make check   lint, then the tests on the oldest and the newest Python found'
@@ -35,13 +39,16 @@ serve: $(VENV)/.for-use
 	$(VENV)/bin/robotni serve
 
 test: $(VENV)/.for-test $(DEMO_VENV)/.for-use
-	EXAMPLES_VENV=$(abspath $(DEMO_VENV)) $(VENV)/bin/python -m pytest $(package) $(ARGS)
+	$(pytest) $(parallel) $(tests)/unit $(tests)/integration $(ARGS)
+
+test-all: $(VENV)/.for-test $(DEMO_VENV)/.for-use
+	$(pytest) $(parallel) $(tests) $(ARGS)
 
 lint: $(VENV)/.for-dev
 	$(VENV)/bin/ruff format --check --config $(config) .
 	$(VENV)/bin/ruff check --config $(config) .
 	cd $(package) && $(abspath $(VENV))/bin/python -m mypy
-	$(VENV)/bin/python -m pytest -q $(package)/robotni/tests/test_architecture.py
+	$(VENV)/bin/python -m pytest -q $(tests)/unit/test_architecture.py
 
 bench: $(VENV)/.for-fast $(DEMO_VENV)/.for-use
 	EXAMPLES_VENV=$(abspath $(DEMO_VENV)) $(VENV)/bin/python bench/run.py $(if $(ROWS),--only $(ROWS)) $(ARGS)
@@ -58,11 +65,11 @@ reference: $(VENV)/.for-use
 	$(VENV)/bin/python tools/reference.py
 
 nextjs: $(VENV)/.for-test
-	REQUIRE_NODE=1 $(VENV)/bin/python -m pytest $(package)/robotni/tests/test_nextjs.py $(ARGS)
+	REQUIRE_NODE=1 $(VENV)/bin/python -m pytest $(tests)/packaging/test_nextjs.py $(ARGS)
 
 chaos: $(VENV)/.for-test
-	$(VENV)/bin/robotni selftest --chaos 7200 --kills 1000
-	ROUNDS=50 $(VENV)/bin/python -m pytest -s $(package)/robotni/tests/faults $(package)/robotni/tests/mutants
+	$(VENV)/bin/python -m robotni.tests.chaos --seconds 7200 --kills 1000
+	ROUNDS=50 $(VENV)/bin/python -m pytest -s $(tests)/chaos
 
 pythons:
 	@printf '%s\n' $(pythons)
@@ -98,4 +105,4 @@ $(VENV)/bin/python $(DEMO_VENV)/bin/python: %/bin/python:
 		echo '$(PYTHON) makes no virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; \
 		exit 1; }
 
-.PHONY: help demo serve test bench lint check docs reference nextjs chaos pythons clean
+.PHONY: help demo serve test test-all bench lint check docs reference nextjs chaos pythons clean

@@ -16,7 +16,7 @@ from processes import end, tree
 from project import Project, numpy_venv
 from wire import Wire
 
-from robotni.serving import is_fast
+from robotni.web.server import is_fast
 
 CLIENTS = 4  # connections that submit at once, as a web app's pool
 

@@ -22,12 +22,13 @@ import click
 from typing_extensions import Literal, get_args, get_origin
 
 import robotni
-from robotni.cli import main as robotni_command
+from robotni.bootstrap import build_app
+from robotni.cli.main import main as robotni_command
 from robotni.errors import RobotniError
-from robotni.job import STATES, TERMINAL, TRANSITIONS, JobError
-from robotni.problems import STATUS
+from robotni.jobs.models import JobError
+from robotni.jobs.states import STATES, TERMINAL, TRANSITIONS
 from robotni.settings import PREFIX, Settings
-from robotni.wiring import build_app
+from robotni.web.problems import STATUS
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = DOCS.parent / "examples" / "nextjs"
@@ -115,7 +116,7 @@ def openapi() -> Dict[str, Any]:
 
 
 def operation(method: str, path: str, about: Dict[str, Any]) -> str:
-    from robotni.guard import OPEN_PATHS
+    from robotni.web.security import OPEN_PATHS
 
     mark = " *open*" if path in OPEN_PATHS else ""
     parts = [f"## {method} `{path}`\n", f"{about['summary']}.{mark}\n"]

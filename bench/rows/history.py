@@ -20,9 +20,9 @@ from house import House
 from server import Robotni
 from table import Figure, percentile
 
-from robotni.jobtickets import JobTickets
-from robotni.store import Store
-from robotni.upkeep import CLEAN_BATCH
+from robotni.consumer.maintenance import CLEAN_BATCH
+from robotni.storage.queue_messages import JobTickets
+from robotni.storage.store import Store
 
 SMALL = 1000
 CLEANED = 10  # batches in a round; there must be enough of them in the small form of the bench

@@ -18,7 +18,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.datastructures import Headers
 
 from robotni import create_app
-from robotni.request import JobRequest
+from robotni.jobs.request import JobRequest
 
 HERE = Path(__file__).parent
 USERS = dict(pair.split(":", 1) for pair in os.environ.get("APP_USERS", "").split(",") if pair)

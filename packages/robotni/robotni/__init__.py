@@ -1,4 +1,4 @@
-"""robotni: a job runner that a web app gets with one pip install."""
+"""robotni: a job executor that a web app gets with one pip install."""
 
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -21,6 +21,6 @@ def create_app(
     own. Raises SettingsError with a line for each wrong setting. `app.state.engine` submits without
     HTTP.
     """
-    from robotni.wiring import create_app
+    from robotni.bootstrap import create_app
 
     return create_app(project_folder, **settings)

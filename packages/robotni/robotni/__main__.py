@@ -5,7 +5,7 @@ import sys
 if not __package__:
     del sys.path[0]  # run by path: the package's own folder is no place to import from
 
-from robotni.cli import main
+from robotni.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -11,11 +11,11 @@ import select
 import socket
 import sys
 
+from .cancel_fifo import Ring
 from .evidence import open_vmstat
-from .ring import Ring
+from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
+from .protocol import answer, receive
 from .run import Run
-from .tree import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, controller, descendants
-from .wire import answer, receive
 
 HANDLED = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # SIGKILL ends a shim
 
@@ -31,7 +31,7 @@ def main(known, space):
     worker = socket.socket(fileno=int(sys.argv[1]))
     worker.set_inheritable(False)
     if len(sys.argv) == 2:
-        from .cold import spawn
+        from .spawn import spawn
 
         serve(worker, listen()[0], spawn)
         return None

@@ -7,6 +7,7 @@ import select
 import signal
 import time
 
+from .cancel_fifo import swallow
 from .evidence import (
     EXIT_ROOM,
     FULL,
@@ -19,9 +20,8 @@ from .evidence import (
     sync,
     write_padded,
 )
-from .ring import swallow
+from .processes import descendants, mark
 from .slices import SHORT_RUN, shorten
-from .tree import descendants, mark
 
 DRAIN = 1 << 16
 encode = json.JSONEncoder().encode

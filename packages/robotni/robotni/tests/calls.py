@@ -8,9 +8,9 @@ from typing import Any, Dict, Generator, NamedTuple, Optional
 
 import h11
 
-from robotni.job import Job, new_job_id
-from robotni.jobtickets import JobTickets
-from robotni.store import Store
+from robotni.jobs.models import Job, new_job_id
+from robotni.storage.queue_messages import JobTickets
+from robotni.storage.store import Store
 from robotni.tests.processes import Server, make_venv
 
 HELLO = {"script": "hello.py", "venv": ".venv"}

@@ -3,26 +3,35 @@
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 
 import pytest
 
-from robotni.datadir import DataDir
-from robotni.engine import Engine
-from robotni.jobtickets import JobTickets
-from robotni.runner import Runner
+from robotni.bootstrap import allow_long_integers
+from robotni.consumer.executor import Executor
+from robotni.consumer.maintenance import Maintenance
+from robotni.engine.engine import Engine
 from robotni.settings import Settings
-from robotni.store import Store
+from robotni.storage.queue_messages import JobTickets
+from robotni.storage.store import Store
+from robotni.system.datadir import DataDir
 from robotni.tests.processes import Server, end_all, make_venv
-from robotni.upkeep import Upkeep
-from robotni.wiring import allow_long_integers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+def pytest_make_parametrize_id(val: Any) -> "Optional[str]":
+    """Short names that are the same in every process of a parallel run."""
+    if callable(val):
+        return str(getattr(val, "__name__", type(val).__name__))
+    text = repr(sorted(val)) if isinstance(val, (set, frozenset)) else str(val)
+    text = text.encode("ascii", "backslashreplace").decode()
+    return f"{text[:40]}..." if len(text) > 60 else text
+
+
 class Clock:
-    """The clock that engine, runner and upkeep of a test share; it stands until it is set."""
+    """The clock of a test's engine, executor and maintenance; it stands still until it is set."""
 
     def __init__(self, now: float = 1_790_000_000.0) -> None:
         self.now = now
@@ -40,22 +49,24 @@ class House:
         self.clock = Clock()
         self.settings = Settings(project_folder=project, **settings)
         self.datadir = DataDir(self.settings.data_dir).open()
-        self.rings = 0
+        self.notifies = 0
         self.store = Store(self.datadir.database, JobTickets())
-        self.engine = Engine(self.settings, self.store, self.datadir.jobs, self._ring, self.clock)
-        self.runner = Runner(self.settings, self.store, self.datadir, os.environ, self.clock)
-        self.upkeep = Upkeep(self.settings, self.store, self.datadir, self.runner, self.clock)
+        self.engine = Engine(self.settings, self.store, self.datadir.jobs, self._notify, self.clock)
+        self.executor = Executor(self.settings, self.store, self.datadir, os.environ, self.clock)
+        self.maintenance = Maintenance(
+            self.settings, self.store, self.datadir, self.executor, self.clock
+        )
 
-    def _ring(self) -> None:
-        self.rings += 1
+    def _notify(self) -> None:
+        self.notifies += 1
 
     def script(self, text: str, name: str = "script.py") -> str:
         (self.project / name).write_text(text)
         return name
 
     def close(self) -> None:
-        self.runner.close()
-        self.runner.leave.close()
+        self.executor.close()
+        self.executor.stop_signal.close()
         self.store.close()
         end_all(self.datadir.path)
 
@@ -122,7 +133,7 @@ def server(make_server: Callable[..., Server]) -> Server:
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     """Of each module anew: while it is open, nothing else can run an event loop here."""
-    from robotni.tests.browser import launched
+    from robotni.tests.browser.tabs import launched
 
     yield from launched()
 
@@ -141,7 +152,7 @@ def site(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Any]]:
     """Opens tabs; what went wrong in any of them fails the test."""
-    from robotni.tests.browser import Visit
+    from robotni.tests.browser.tabs import Visit
 
     visits = []
 

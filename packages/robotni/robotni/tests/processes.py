@@ -13,10 +13,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import httpx
 import psutil
 
-from robotni.census import processes_of
 from robotni.client import Client
 from robotni.errors import Unreachable
-from robotni.serving import FAST
+from robotni.tests.chaos.process_list import processes_of
+from robotni.web.server import FAST
 
 PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
 # `robotni serve` on either stack; where the extra `fast` is hidden, it is not there.
@@ -26,7 +26,7 @@ STACKS = {
         sys.executable,
         "-c",
         f"import sys; sys.modules.update({{name: None for name in {FAST}}}); "
-        "from robotni.cli import main; main(['serve'])",
+        "from robotni.cli.main import main; main(['serve'])",
     ],
 }
 WITHIN = 20.0

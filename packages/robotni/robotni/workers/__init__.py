@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional
 from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.errors import FieldError, InvalidRequest
-from robotni.header import block
-from robotni.request import PYTHON_SCRIPT
+from robotni.jobs.request import PYTHON_SCRIPT
+from robotni.jobs.script_header import block
 
 _ANYTHING = {"type": "object"}
 CAPABILITIES = ["cancel", "timeout", "retry", "output", "progress", "result"]

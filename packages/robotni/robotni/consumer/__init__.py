@@ -1,0 +1,1 @@
+"""The worker process: it claims, launches, completes, recovers and maintains jobs."""

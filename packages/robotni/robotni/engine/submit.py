@@ -1,0 +1,235 @@
+"""Submit: how a request becomes a stored job, or is refused with a pointer to each wrong field.
+
+An accepted job is durable, one idempotency key makes one job, and the fault of one request does not
+touch another. Requests that arrive together are checked one by one, stored in one transaction, and
+announced to the worker once. Where a request is silent, the settings decide; of `warm` and
+`preload`, the script's own header.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+
+from robotni import log
+from robotni.engine.preflight import JobPaths, Preflight
+from robotni.errors import FieldError, InvalidRequest, StorageFull
+from robotni.jobs import script_header
+from robotni.jobs.models import Job, new_job_id
+from robotni.jobs.request import PYTHON_SCRIPT, JobRequest
+from robotni.jobs.script_header import WarmOptions
+from robotni.jobs.states import PENDING, SCHEDULED
+from robotni.settings import Settings
+from robotni.storage.store import Store
+from robotni.system import files
+from robotni.workers import Registry, WorkerType
+
+DISK_RESERVE = 16 << 20  # bytes that stay free, so that running jobs can write how they ended
+_KEPT_BY_A_RETRY = (
+    "type", "project", "script", "module", "venv", "args", "params", "cwd", "env", "timeout",
+    "expires", "max_attempts", "name", "stdin", "retry_delay", "warm", "preload",
+)  # fmt: skip
+
+
+class SubmitRequest(NamedTuple):
+    """One submit. `request` parses its body, or raises InvalidRequest; it is not called when an
+    earlier job has the same key. `digest` tells two bodies under one key apart."""
+
+    request: Callable[[], JobRequest]
+    key: Optional[str] = None
+    digest: Callable[[], str] = str
+
+
+class Submitted(NamedTuple):
+    """`replayed`: an earlier submit with the same idempotency key made the job."""
+
+    job: Job
+    replayed: bool
+
+
+SubmitResult = Union[Submitted, Exception]
+
+
+def unwrap(result: SubmitResult) -> Submitted:
+    """Raises the result where it is an error."""
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class Submitter:
+    """Stores the jobs of one server. `notify` wakes a worker; `clock` gives seconds since the
+    epoch."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        jobs_folder: Path,
+        registry: Registry,
+        notify: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._jobs_folder = jobs_folder
+        self._registry = registry
+        self._preflight = Preflight(settings.project_folder, settings.script_roots)
+        self._notify = notify
+        self._clock = clock
+
+    def submit(self, requests: Sequence[SubmitRequest]) -> List[SubmitResult]:
+        """The result of each request, in their order."""
+        prepared = [_result_of(self._prepare, request) for request in requests]
+        stored = iter(self._store_all([one for one in prepared if isinstance(one, Job)]))
+        return [next(stored) if isinstance(one, Job) else one for one in prepared]
+
+    def resubmit(self, old: Job) -> Submitted:
+        """A new job from the request of an ended one, if that request could be accepted now."""
+        self._preflight.check(JobPaths(old.script, old.module, old.venv, old.cwd))
+        now = self._clock()
+        job = Job(
+            job_id=new_job_id(now),
+            timestamp=now,
+            retry_of=old.job_id,
+            **{name: getattr(old, name) for name in _KEPT_BY_A_RETRY},
+            **_initial_state(now, None),
+        )
+        return unwrap(self._store_all([job])[0])
+
+    def check_disk(self) -> None:
+        """StorageFull when the disk is nearly full."""
+        try:
+            usage = shutil.disk_usage(self._jobs_folder)
+        except FileNotFoundError:  # somebody removed it; the next run makes it anew
+            usage = shutil.disk_usage(self._jobs_folder.parent)
+        if usage.free < DISK_RESERVE:
+            raise StorageFull(
+                f"the disk with {self._jobs_folder.parent} is nearly full; make room and try again"
+            )
+
+    def _prepare(self, request: SubmitRequest) -> Union[Job, Submitted]:
+        """The job to store, or the job of an earlier submit with the same key."""
+        digest = None
+        if request.key is not None:
+            digest = request.digest()
+            earlier = self._store.by_key(request.key)
+            if earlier is not None:
+                return _replayed(earlier, digest)
+        return self._build_job(request.request(), request.key, digest)
+
+    def _store_all(self, jobs: Sequence[Job]) -> List[SubmitResult]:
+        if not jobs:
+            return []
+        try:
+            self.check_disk()
+        except StorageFull as full:
+            return [full for _ in jobs]
+        inserted = self._store.insert_all(jobs, self._settings.max_pending)
+        results = [_result_of(_submitted, job, earlier) for job, earlier in zip(jobs, inserted)]
+        new = [one.job for one in results if isinstance(one, Submitted) and not one.replayed]
+        if any(job.status == PENDING for job in new):
+            self._notify()
+        for job in new:
+            log.submitted(job.job_id, job.type, job.status)
+        return results
+
+    def _build_job(self, request: JobRequest, key: Optional[str], digest: Optional[str]) -> Job:
+        now = self._clock()
+        worker_type = self._registry.get(request.type)
+        paths = self._resolve_paths(request, worker_type)
+        worker_type.check(request.params)
+        self._preflight.check(paths)
+        warm = _warm_options(request, paths.script)
+        return Job(
+            job_id=new_job_id(now),
+            type=request.type,
+            project=request.project,
+            timestamp=now,
+            **paths._asdict(),
+            args=request.args,
+            params=request.params,
+            env=request.env,
+            stdin=request.stdin,
+            timeout=self._timeout(request),
+            warm=warm.warm,
+            preload=warm.preload,
+            expires=request.expires or self._settings.expires or None,
+            max_attempts=request.retries + 1,
+            retry_delay=request.retry_delay,
+            name=os.path.basename(paths.script or "") or paths.module or request.type,
+            idempotency_key=key,
+            request_digest=digest,
+            **_initial_state(now, request.due_at(now)),
+        )
+
+    def _resolve_paths(self, request: JobRequest, worker_type: WorkerType) -> JobPaths:
+        faults = []
+        if request.type == PYTHON_SCRIPT:
+            if (request.script is None) == (request.module is None):
+                faults.append(FieldError("/script", "give a script or a module, one of the two"))
+            if request.venv is None:
+                detail = "the virtual environment is missing; give its folder, such as .venv"
+                faults.append(FieldError("/venv", detail))
+        else:
+            faults = [
+                FieldError(f"/{name}", f"type {worker_type.type} takes no {name}; leave it out")
+                for name in ("script", "module", "venv", "args", "stdin", "warm", "preload")
+                if getattr(request, name)
+            ]
+        if faults:
+            raise InvalidRequest(faults)
+        return self._preflight.resolve(request.script, request.module, request.venv, request.cwd)
+
+    def _timeout(self, request: JobRequest) -> float:
+        timeout = request.timeout if request.timeout is not None else self._settings.timeout
+        longest = self._settings.max_timeout
+        if timeout <= longest:
+            return timeout
+        detail = (
+            f"{timeout:.12g} s is over the longest allowed; ask for at most {longest:.12g}, "
+            "or raise ROBOTNI_MAX_TIMEOUT"
+        )
+        raise InvalidRequest([FieldError("/timeout", detail)])
+
+
+def _submitted(job: Job, earlier: Callable[[], Optional[Job]]) -> Submitted:
+    first = earlier()
+    return Submitted(job, False) if first is None else _replayed(first, job.request_digest or "")
+
+
+def _replayed(job: Job, digest: str) -> Submitted:
+    if job.request_digest != digest:
+        raise InvalidRequest(
+            [], "this Idempotency-Key was used with another body; take a new key for a new job"
+        )
+    return Submitted(job, True)
+
+
+def _warm_options(request: JobRequest, script: Optional[str]) -> WarmOptions:
+    """As the request says; where it is silent, as the script's header does."""
+    header = WarmOptions(False, [])
+    if script is not None:
+        source = files.try_read_start(script, script_header.MAX_HEADER) or b""
+        header = script_header.warm_options(source.decode("utf-8", "replace"))
+    warm = header.warm if request.warm is None else request.warm
+    preload = header.preload if request.preload is None else request.preload
+    if request.preload and not warm:
+        raise InvalidRequest(
+            [FieldError("/preload", "only a warm run has modules to preload; add warm: true")]
+        )
+    return WarmOptions(warm, preload if warm else [])
+
+
+def _initial_state(now: float, run_at: Optional[float]) -> Dict[str, Any]:
+    if run_at is not None and run_at > now:
+        return {"status": SCHEDULED, "run_at": run_at}
+    return {"status": PENDING, "run_at": run_at, "pending_since": now if run_at is None else run_at}
+
+
+def _result_of(function: Callable[..., Any], *args: Any) -> Any:
+    """What a call returns, or the exception it raises: one bad request must not fail the others."""
+    try:
+        return function(*args)
+    except Exception as error:
+        return error

@@ -1,0 +1,164 @@
+"""The job: its record, the six states, the legal moves between them, and how a run ends.
+
+Where a job is (`status`) and how it ended (`exitCode`, `signal`, `error`) are separate things.
+`TRANSITIONS` is the only list of moves; `outcome` the only place that judges an ended run.
+No I/O, no clock: time comes in as an argument, in seconds since the epoch.
+"""
+
+import os
+import time
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any, Dict, List, Optional
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from typing_extensions import Annotated, Literal
+
+from robotni.jobs.states import RUNNING, TERMINAL
+
+
+def rfc3339(seconds: float) -> str:
+    """`2026-11-22T12:00:00.000Z`; milliseconds are rounded, never cut."""
+    whole, millis = divmod(round(seconds * 1000), 1000)
+    return f"{_until_seconds(whole)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=1024)  # those of a list lie close together
+def _until_seconds(whole: int) -> str:
+    stamp = datetime.fromtimestamp(whole, timezone.utc).isoformat()  # strftime asks for the zone
+    return stamp[:19]
+
+
+def new_job_id(now: float) -> str:
+    """32 hex digits, a UUIDv7 (RFC 9562, method 3): sorts by creation time, to the microsecond."""
+    ticks = int(now * 1000 * 4096)  # 48 bits of milliseconds, 12 of their fraction
+    millis, fraction = (ticks >> 12) & ((1 << 48) - 1), ticks & 0xFFF
+    random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
+    return f"{(millis << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62) | random:032x}"
+
+
+Timestamp = Annotated[
+    float,
+    PlainSerializer(rfc3339, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+Seconds = Annotated[
+    float,
+    PlainSerializer(lambda s: int(s) if s == int(s) else s, when_used="json"),
+    WithJsonSchema({"type": "number"}, mode="serialization"),
+]
+State = Literal["scheduled", "pending", "running", "completed", "failed", "cancelled"]
+
+
+class View(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+    )
+
+
+class JobError(View):
+    """Why a job or an attempt failed: a fixed code and one sentence a person can act on."""
+
+    code: Literal[
+        "exit_nonzero",
+        "signalled",
+        "timeout",
+        "out_of_memory",
+        "spawn_failed",
+        "lost",
+        "expired",
+    ]
+    message: str
+
+
+class Attempt(View):
+    """One start of a job. `run` names the folder with its files and is not shown."""
+
+    attempt: int
+    started_at: Timestamp
+    finished_at: Optional[Timestamp] = None
+    exit_code: Optional[int] = None
+    signal: Optional[str] = None
+    error: Optional[JobError] = None
+    run: int = Field(0, exclude=True)
+
+
+class Progress(View):
+    percent: float
+    message: str
+
+
+class Job(View):
+    """The record of a job: one row of the store and, less the excluded fields, the API's answer.
+
+    Times are RFC 3339 UTC in JSON and seconds since the epoch in Python; durations are seconds.
+    """
+
+    job_id: str
+    type: str = "python-script"
+    project: str = "default"
+    status: State = "pending"
+    timestamp: Timestamp
+    output: Optional[str] = None
+    script: Optional[str] = None
+    module: Optional[str] = None
+    venv: Optional[str] = None
+    args: List[str] = []
+    params: Dict[str, Any] = {}
+    cwd: str = ""
+    env: Annotated[
+        Dict[str, str],
+        PlainSerializer(sorted, return_type=List[str], when_used="json"),
+        WithJsonSchema({"type": "array", "items": {"type": "string"}}, mode="serialization"),
+    ] = {}
+    warm: bool = False
+    preload: List[str] = []
+    timeout: Seconds = 3600
+    expires: Optional[Seconds] = None
+    attempt: int = 0
+    max_attempts: int = 1
+    retry_of: Optional[str] = None
+    run_at: Optional[Timestamp] = None
+    started_at: Optional[Timestamp] = None
+    finished_at: Optional[Timestamp] = None
+    cancel_requested_at: Optional[Timestamp] = None
+    exit_code: Optional[int] = None
+    signal: Optional[str] = None
+    error: Optional[JobError] = None
+    progress: Optional[Progress] = None
+    result: Any = None
+    output_bytes: int = 0
+    output_truncated: bool = False
+    attempts: List[Attempt] = []
+
+    name: str = Field("", exclude=True)
+    stdin: Optional[str] = Field(None, exclude=True)
+    retry_delay: float = Field(0, exclude=True)
+    run: int = Field(0, exclude=True)
+    pending_since: Optional[float] = Field(None, exclude=True)
+    idempotency_key: Optional[str] = Field(None, exclude=True)
+    request_digest: Optional[str] = Field(None, exclude=True)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+    def run_of(self, attempt: int) -> Optional[int]:
+        """The run that was (or is) attempt number `attempt`; None when there was none."""
+        if attempt == self.attempt and self.status == RUNNING:
+            return self.run
+        return next((a.run for a in self.attempts if a.attempt == attempt), None)
+
+
+def local_date(now: float) -> str:
+    """The local calendar date, `2026-11-22`."""
+    return time.strftime("%Y-%m-%d", time.localtime(now))
+
+
+def next_midnight(now: float) -> float:
+    """The next local midnight, in seconds since the epoch."""
+    local = time.localtime(now)
+    return time.mktime((local.tm_year, local.tm_mon, local.tm_mday + 1, 0, 0, 0, 0, 0, -1))

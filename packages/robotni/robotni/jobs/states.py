@@ -1,0 +1,27 @@
+"""The six states of a job, and the one table of the moves between them."""
+
+from typing import Dict, FrozenSet, Tuple
+
+SCHEDULED, PENDING, RUNNING = "scheduled", "pending", "running"
+COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+STATES = (SCHEDULED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED)
+TERMINAL: FrozenSet[str] = frozenset((COMPLETED, FAILED, CANCELLED))
+WAITING: FrozenSet[str] = frozenset((SCHEDULED, PENDING))
+
+# verb -> (states it may start from, state it leads to)
+TRANSITIONS: Dict[str, Tuple[FrozenSet[str], str]] = {
+    "due": (frozenset((SCHEDULED,)), PENDING),
+    "claim": (frozenset((PENDING,)), RUNNING),
+    "release": (frozenset((RUNNING,)), PENDING),  # it provably never started
+    "requeue": (frozenset((RUNNING,)), PENDING),  # another attempt, now
+    "postpone": (frozenset((RUNNING,)), SCHEDULED),  # another attempt, later
+    "complete": (frozenset((RUNNING,)), COMPLETED),
+    "fail": (frozenset((RUNNING,)), FAILED),
+    "abort": (frozenset((RUNNING,)), CANCELLED),  # a cancelled run that has ended
+    "request_cancel": (frozenset((RUNNING,)), RUNNING),
+    "cancel": (WAITING, CANCELLED),
+    "expire": (frozenset((PENDING,)), FAILED),
+}
+
+EXIT_NONZERO, SIGNALLED, TIMEOUT = "exit_nonzero", "signalled", "timeout"
+OUT_OF_MEMORY, SPAWN_FAILED, LOST, EXPIRED = "out_of_memory", "spawn_failed", "lost", "expired"

@@ -1,0 +1,1 @@
+"""The machine: data directory, locks, wake-up, files and processes."""

@@ -1,0 +1,136 @@
+"""`robotni stop` and the goodbye of a server: who leaves, what goes on, what ends."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Callable, List
+
+import httpx
+
+from robotni import create_app
+from robotni.system.locks import is_locked
+from robotni.tests.integration.cli.test_commands import robotni
+from robotni.tests.integration.consumer.test_recovery import WITNESS, begun, completes_once, witness
+from robotni.tests.processes import Server, eventually
+
+
+def stop(server: Server, *args: str) -> "subprocess.CompletedProcess[str]":
+    env = {n[8:].lower(): v for n, v in server.environ.items() if n.startswith("ROBOTNI_")}
+    return robotni("stop", *args, cwd=server.project, **env)
+
+
+def test_stop_cancels_what_runs_and_starts_nothing_of_what_waits(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(workers=2)
+    running = [server.submit(WITNESS) for _ in range(2)]
+    for job_id in running:
+        begun(server, job_id)
+    waiting = [server.submit("print('later')") for _ in range(3)]
+    answer = stop(server, "--cancel", "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == {"stopped": True, "cancelledJobs": 2, "runningJobs": 0}
+    assert server.workers() == server.shims() == []
+    assert len(witness(server)) == 2
+    assert server.process is not None and server.process.wait(5) == 0
+    server.start()
+    for job_id in running:
+        assert server.wait_for(job_id)["status"] == "cancelled"
+    for job_id in waiting:
+        assert server.wait_for(job_id)["output"] == "later\n"
+
+
+def test_stop_where_nothing_runs_is_fine(project: Path) -> None:
+    answer = robotni("stop", "--cancel", cwd=project)
+    assert answer.returncode == 0
+    nothing = f"neither server nor worker of {project} was there to stop"
+    assert answer.stdout == f"cancelled 0 running\n{nothing}\n"
+
+
+def files_of_the_database(data: Path) -> List[str]:
+    """While somebody has it open, there are two more."""
+    return sorted(path.name for path in data.glob("robotni.db*"))
+
+
+def test_when_an_app_has_ended_its_database_may_be_copied(project: Path) -> None:
+    app = create_app(project, autostart=False)
+
+    async def serve() -> None:
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(
+            transport=transport, base_url="http://localhost"
+        ) as client:
+            for query in ("", "?q=a"):
+                assert (await client.get(f"/api/worker/jobs{query}")).status_code == 200
+            assert (await client.post("/add/", json={"x": 1, "y": 2})).status_code == 202
+
+    for _ in range(2):  # it may be served again
+        asyncio.run(serve())
+        assert files_of_the_database(project / ".robotni") == ["robotni.db"]
+
+
+def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Server]) -> None:
+    server = make_server(autostart=0)
+    worker = server.start_worker()
+    eventually(server.workers)
+    eventually(lambda: is_locked(server.data / "worker.lock"))
+    server.stop()
+    assert stop(server).stdout == "worker has stopped\n"
+    assert files_of_the_database(server.data) == ["robotni.db"]
+    assert worker.wait(10) == 0
+    server.start()
+    assert stop(server).stdout == "server has stopped\n"
+
+
+def test_stop_ends_when_nobody_has_the_database_open(server: Server) -> None:
+    other = sqlite3.connect(str(server.data / "robotni.db"))
+    other.execute("SELECT * FROM tally").fetchall()
+    stop = server.begin("stop")
+    assert server.process is not None and server.process.wait(20) == 0
+    time.sleep(0.3)
+    assert stop.poll() is None
+    other.close()
+    assert stop.wait(20) == 0
+    assert files_of_the_database(server.data) == ["robotni.db"]
+
+
+def test_two_servers_share_one_worker_and_the_last_one_takes_it_along(
+    make_server: Callable[..., Server],
+) -> None:
+    first = make_server()
+    second = make_server()
+    job_id = first.submit(WITNESS)
+    begun(first, job_id)
+    workers = [worker.pid for worker in first.workers()]
+    assert len(workers) == 1
+    assert first.process is not None
+    first.process.send_signal(signal.SIGTERM)
+    assert first.process.wait(20) == 0
+    assert "Another server of this project goes on, and the worker with it." in first.log()
+    assert [worker.pid for worker in second.workers()] == workers
+    quick = second.submit("pass")
+    assert second.wait_for(quick)["status"] == "completed"
+    completes_once(second, job_id)
+    second.stop()
+    assert second.workers() == [], second.log() + second.worker_log()
+
+
+def test_a_worker_sent_away_is_back_within_a_second_of_need(server: Server) -> None:
+    """As by the goodbye of a `robotni serve` beside a `uvicorn main:app`, which stays."""
+    job_id = server.submit(WITNESS)
+    begun(server, job_id)
+    (worker,) = server.workers()
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(10)
+    gone = time.monotonic()
+
+    def is_back() -> Any:
+        return server.client.status()["workers"]["consumer"] == "running"
+
+    eventually(is_back)
+    assert time.monotonic() - gone < 3  # a second, and what a loaded machine takes to start Python
+    completes_once(server, job_id)

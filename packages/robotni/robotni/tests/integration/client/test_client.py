@@ -1,0 +1,256 @@
+"""The clients against a real server: what they return, raise, and how they poll."""
+
+import asyncio
+import socket
+import threading
+import time
+from typing import Any, Callable, Iterator, List
+
+import pytest
+
+from robotni.client import AsyncClient, Client, RemoteJob
+from robotni.client.transport import error_of
+from robotni.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    QueueFull,
+    Refused,
+    RobotniError,
+    TokenRequired,
+    Unreachable,
+)
+from robotni.tests.calls import Wire
+from robotni.tests.processes import Server, free_port
+
+HELLO = {"script": "hello.py", "venv": ".venv"}
+
+
+def test_submit_and_wait(server: Server) -> None:
+    job = server.client.submit(HELLO).wait(poll=0.05)
+    assert (job["status"], job["output"], job.is_terminal) == ("completed", "hello\n", True)
+    assert job.output() == b"hello\n"
+    assert job.output(2) == b"llo\n"
+    assert job.output(99) == b""
+    assert job.retry()["retryOf"] == job.id
+
+
+def test_an_unchanged_job_costs_a_304(server: Server) -> None:
+    job = server.client.submit(HELLO).wait(poll=0.05)
+    assert job.refresh() in (True, False)  # the first asks without a tag of the final state
+    assert job.refresh() is False
+    assert job["status"] == "completed"
+
+
+def test_polling_keeps_to_retry_after(server: Server) -> None:
+    job = server.client.submit({**HELLO, "delay": 3600})
+    assert job._retry_after == 5.0
+    with pytest.raises(TimeoutError, match="still scheduled"):
+        job.wait(timeout=0.2)
+    assert job.cancel()["status"] == "cancelled"
+
+
+def test_pages_are_walked_to_the_end(server: Server) -> None:
+    ids = [server.client.submit(HELLO).id for _ in range(5)]
+    assert [job["jobId"] for job in server.client.jobs(limit=2)] == ids[::-1]
+
+
+def test_errors_come_back_as_classes(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_pending=1)
+    client = server.client
+    with pytest.raises(InvalidRequest) as invalid:
+        client.submit({"script": "nowhere.py", "venv": ".venv"})
+    assert invalid.value.errors[0].pointer == "/script"
+    with pytest.raises(NotFound):
+        client.get("0" * 32)
+    job = client.submit(HELLO).wait(poll=0.05)
+    with pytest.raises(Conflict):
+        job.cancel()
+    client.submit({**HELLO, "delay": 60})
+    with pytest.raises(QueueFull):
+        client.submit(HELLO)
+    client._http.headers["Host"] = "evil.example"
+    with pytest.raises(Refused, match="ROBOTNI_ALLOWED_HOSTS"):
+        client.status()
+
+
+def test_a_token_is_sent_and_missed(make_server: Callable[..., Server]) -> None:
+    server = make_server(token="a-long-secret")
+    assert server.client.status()["status"] == "ok"
+    with Client(server.url, "wrong") as client, pytest.raises(TokenRequired, match="Bearer"):
+        client.status()
+
+
+def test_nobody_there_is_a_sentence() -> None:
+    client = Client(f"http://127.0.0.1:{free_port()}")
+    with client, pytest.raises(Unreachable, match="start one with: robotni serve"):
+        client.status()
+
+
+def test_an_answer_of_somebody_else_is_a_sentence(server: Server) -> None:
+    answer = server.http.get("/webdemo")
+    answer.status_code = 500
+    assert type(error_of(answer)) is RobotniError
+    assert "check the URL" in str(error_of(answer))
+    answer.status_code = 502
+    assert str(error_of(answer)) == (
+        "the proxy at 127.0.0.1 has no answer of robotni (502); start it with: robotni serve"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "http://", "http://a:99999", "ftp://a", "http://a:b"]
+)
+def test_what_is_no_url_is_a_sentence(url: str) -> None:
+    with pytest.raises(Unreachable, match="is no URL of a server; write it as http://"):
+        Client(url)
+
+
+def test_a_token_that_fits_no_header_is_a_sentence() -> None:
+    for token in ("hütte12345", "two\nlines"):
+        with pytest.raises(TokenRequired, match="look at ROBOTNI_TOKEN"):
+            Client(token=token)
+
+
+# Where the network, or the server, goes away for a while
+
+
+def test_waiting_outlives_a_restart_of_the_server(server: Server) -> None:
+    script = server.project / "slow.py"
+    script.write_text("import time\nprint('a')\ntime.sleep(4)\nprint('b')\n")
+    job = server.client.submit({"script": "slow.py", "venv": ".venv"})
+    other = server.client.get(job.id)
+    said = follow(other)
+    restart = threading.Timer(0.2, lambda: (server.kill_web(), time.sleep(1), server.start()))
+
+    async def wait_too() -> Any:
+        async with AsyncClient(server.url) as client:
+            theirs = await client.get(job.id)
+            chunks = [chunk async for chunk in theirs.follow()]
+            return b"".join(chunks), (await theirs.wait(poll=0.2))["status"]
+
+    server.wait_for(job.id, "running")
+    restart.start()
+    assert job.wait(poll=0.2)["status"] == "completed"
+    assert asyncio.run(wait_too()) == (b"a\nb\n", "completed")
+    restart.join()
+    assert said() == b"a\nb\n"
+
+
+def follow(job: RemoteJob) -> Callable[[], bytes]:
+    """Follows in a thread; the answer is all that was read."""
+    chunks: List[bytes] = []
+    thread = threading.Thread(target=lambda: chunks.extend(job.follow()))
+    thread.start()
+
+    def said() -> bytes:
+        thread.join(20)
+        return b"".join(chunks)
+
+    return said
+
+
+def test_waiting_gives_up_when_nobody_answers_for_too_long(server: Server) -> None:
+    with Client(server.url, patience=0.5) as client:
+        job = client.submit({**HELLO, "delay": 60})
+        server.kill_web()
+        with pytest.raises(Unreachable, match="no robotni answers"):
+            job.wait(poll=0.1)
+        with pytest.raises(Unreachable, match="no robotni answers"):
+            list(job.follow())
+        with pytest.raises(TimeoutError):
+            job.wait(poll=0.1, timeout=0.1)
+
+
+class Lossy:
+    """A proxy that hands on the first request and hangs up instead of answering; then behaves."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.requests: List[bytes] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # closed: the test is over
+                return
+            with connection:
+                request = connection.recv(65536)
+                while not request.rstrip().endswith(b"}"):
+                    request += connection.recv(65536)
+                self.requests.append(request)
+                with Wire(self._server) as wire:
+                    wire.send(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+                    answer = b""
+                    for part in iter(lambda: wire.socket.recv(65536), b""):
+                        answer += part
+                if len(self.requests) > 1:
+                    connection.sendall(answer)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def lossy(server: Server) -> Iterator[Lossy]:
+    proxy = Lossy(server)
+    yield proxy
+    proxy.close()
+
+
+def test_a_submit_whose_answer_got_lost_is_repeated_and_stored_once(
+    server: Server, lossy: Lossy
+) -> None:
+    with Client(f"http://127.0.0.1:{lossy.port}") as client:
+        job_id = client.submit(HELLO).id
+    assert len(lossy.requests) == 2
+    assert [job["jobId"] for job in server.client.jobs()] == [job_id]
+
+
+def test_the_async_client_repeats_a_submit_too(server: Server, lossy: Lossy) -> None:
+    async def submit() -> str:
+        async with AsyncClient(f"http://127.0.0.1:{lossy.port}") as client:
+            return (await client.submit(HELLO)).id
+
+    job_id = asyncio.run(submit())
+    assert len(lossy.requests) == 2
+    assert [job["jobId"] for job in server.client.jobs()] == [job_id]
+
+
+def test_two_submits_are_two_jobs(server: Server) -> None:
+    assert server.client.submit(HELLO).id != server.client.submit(HELLO).id
+
+
+def test_following_goes_from_attempt_to_attempt(server: Server) -> None:
+    script = "import os; print(os.environ['ROBOTNI_ATTEMPT']); raise SystemExit(1)"
+    (server.project / "it.py").write_text(script)
+    job = server.client.submit({"script": "it.py", "venv": ".venv", "retries": 2})
+    assert b"".join(job.follow()) == b"1\n2\n3\n"
+    assert job["status"] == "failed"
+    assert b"".join(job.follow(attempt=3)) == b"3\n"
+
+
+def test_the_async_client_does_the_same(server: Server) -> None:
+    async def talk() -> Any:
+        async with AsyncClient(server.url) as client:
+            jobs = await asyncio.gather(*(client.submit(HELLO) for _ in range(3)))
+            done = await asyncio.gather(*(job.wait(poll=0.05) for job in jobs))
+            assert [job["output"] for job in done] == ["hello\n"] * 3
+            assert await done[0].output(1) == b"ello\n"
+            assert (await done[0].retry())["retryOf"] == done[0].id
+            listed = [job["jobId"] async for job in client.jobs(limit=2)]
+            assert len(listed) == 4
+            waiting = await client.submit({**HELLO, "delay": 60})
+            with pytest.raises(TimeoutError):
+                await waiting.wait(timeout=0.1)
+            assert (await waiting.cancel())["status"] == "cancelled"
+            with pytest.raises(NotFound):
+                await client.get("0" * 32)
+            return await client.status()
+
+    assert asyncio.run(talk())["jobs"]["cancelled"] == 1

@@ -1,0 +1,359 @@
+"""A worker's runs with real shims and real scripts, without a server around them."""
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from robotni.jobs.models import Job
+from robotni.jobs.request import JobRequest
+from robotni.tests.conftest import House
+from robotni.tests.processes import eventually, make_venv
+
+
+def run(house: House, script: str, **fields: Any) -> Job:
+    """Submits a script, runs it in this thread, and gives the settled job."""
+    request = {"script": house.script(script), "venv": ".venv", **fields}
+    job = house.engine.submit(JobRequest.model_validate(request)).job
+    house.executor.run(job.job_id)
+    return house.engine.get(job.job_id)
+
+
+def code(job: Job) -> str:
+    return job.error.code if job.error else ""
+
+
+def test_a_script_runs_in_its_venv(house: House) -> None:
+    job = run(house, "import sys; print(sys.prefix)")
+    assert (job.status, job.exit_code, job.output) == ("completed", 0, f"{house.project}/.venv\n")
+
+
+def test_result_and_progress_come_back(house: House) -> None:
+    script = """
+import json, os
+open(os.environ["ROBOTNI_PROGRESS"], "a").write("40 half\\n100 done\\n")
+json.dump({"rows": [1, 2]}, open(os.environ["ROBOTNI_RESULT"], "w"))
+"""
+    job = run(house, script)
+    assert job.result == {"rows": [1, 2]}
+    assert job.progress is not None
+    assert (job.progress.percent, job.progress.message) == (100.0, "done")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "open(path, 'w').write('{')",
+        "open(path, 'w').write('NaN')",
+        "open(path, 'w').write('1' * (2 << 20))",
+    ],
+)
+def test_a_bad_result_is_told_in_the_job_s_own_log(house: House, write: str) -> None:
+    job = run(house, f"import os; path = os.environ['ROBOTNI_RESULT']; {write}")
+    assert (job.status, job.result) == ("completed", None)
+    assert "robotni: the result" in (job.output or "")
+
+
+@pytest.mark.parametrize(
+    "write", ["os.symlink('/etc/passwd', path)", "os.mkfifo(path)", "os.mkdir(path)"]
+)
+def test_a_result_that_is_no_file_is_not_read(house: House, write: str) -> None:
+    job = run(house, f"import os; path = os.environ['ROBOTNI_RESULT']; {write}")
+    assert (job.status, job.result) == ("completed", None)
+
+
+def test_a_failure_is_told_with_its_code(house: House) -> None:
+    job = run(house, "raise SystemExit(7)")
+    assert (job.status, job.exit_code, code(job)) == ("failed", 7, "exit_nonzero")
+
+
+def test_the_sentence_of_a_failure_names_what_the_script_said_last(house: House) -> None:
+    job = run(house, "import nothing_of_that_name")
+    assert job.error is not None
+    assert job.error.message.endswith("No module named 'nothing_of_that_name'")
+    job = run(house, "print('\\x1b[31mred\\x1b[0m'); raise SystemExit(1)")
+    assert job.error is not None
+    assert job.error.message.endswith("exit code 1: red")
+
+
+def test_the_url_of_a_job_is_one_a_script_can_use(make_house: Callable[..., House]) -> None:
+    urls = {
+        host: make_house(host=host, token="long-enough").settings.url
+        for host in ("127.0.0.1", "::1", "0.0.0.0", "::")
+    }
+    assert set(urls.values()) == {"http://127.0.0.1:8000", "http://[::1]:8000"}
+
+
+def test_a_signal_of_its_own_is_told_by_name(house: House) -> None:
+    job = run(house, "import os; os.kill(os.getpid(), 11)")
+    assert (job.status, job.signal, code(job)) == ("failed", "SIGSEGV", "signalled")
+
+
+def test_a_timeout_is_told_and_counted(house: House) -> None:
+    job = run(house, "import time; time.sleep(60)", timeout=0.2)
+    assert (job.status, code(job)) == ("failed", "timeout")
+    assert house.store.attempts_since(0) == (1, 1)
+
+
+def test_a_retried_job_keeps_the_output_of_each_attempt(house: House) -> None:
+    script = "import os; n = os.environ['ROBOTNI_ATTEMPT']; print(n); exit(n != '2')"
+    job = run(house, script, retries=2)  # the second attempt is claimed as the first is settled
+    assert (job.status, job.attempt, job.output) == ("completed", 2, "2\n")
+    first = house.engine.output(job.job_id, 1)
+    assert first is not None
+    assert Path(first.output).read_text() == "1\n"
+
+
+def test_a_module_runs_with_its_folder_on_the_path(house: House) -> None:
+    package = house.project / "jobs"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nightly.py").write_text("import jobs, sys; print(__name__, sys.argv[1:])")
+    job = house.engine.submit(JobRequest(module="jobs.nightly", venv=".venv", args=["x"])).job
+    house.executor.run(job.job_id)
+    assert house.engine.get(job.job_id).output == "__main__ ['x']\n"
+
+
+def test_args_then_params_arrive_verbatim(house: House) -> None:
+    args = ["; rm -rf /", "$(id)", "--help", "-c", "", "ü"]
+    job = run(house, "import sys, json; print(json.dumps(sys.argv[1:]))", args=args,
+              params={"x": 5, "tag": ["a", "-b"], "dry": True, "no": False})  # fmt: skip
+    expected = [*args, "--x", "5", "--tag", "a", "--tag=-b", "--dry"]
+    assert json.loads(job.output or "") == expected
+
+
+def test_stdin_env_and_cwd_arrive(house: House) -> None:
+    (house.project / "deep").mkdir()
+    script = "import os, sys; print(os.getcwd(), os.environ['X'], sys.stdin.read())"
+    job = run(house, script, stdin="in", env={"X": "y"}, cwd="deep")
+    assert job.output == f"{house.project}/deep y in\n"
+
+
+def test_a_script_swapped_for_a_link_after_the_post_is_not_run(
+    house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("outside") / "evil.py"
+    secret.write_text("print('evil')")
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    (house.project / "hello.py").unlink()
+    (house.project / "hello.py").symlink_to(secret)
+    house.executor.run(job.job_id)
+    job = house.engine.get(job.job_id)
+    assert (job.status, code(job), job.output) == ("failed", "spawn_failed", "")
+    assert "outside" in (job.error.message if job.error else "")
+
+
+def test_a_venv_that_vanished_after_the_post_is_told(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    (house.project / ".venv" / "bin" / "python").unlink()
+    house.executor.run(job.job_id)
+    job = house.engine.get(job.job_id)
+    assert (job.status, code(job)) == ("failed", "spawn_failed")
+    make_venv(house.project / ".venv")
+    again = house.engine.retry(job.job_id)
+    house.executor.run(again.job_id)
+    assert house.engine.get(again.job_id).status == "completed"
+
+
+def test_a_double_ticket_runs_nothing_twice(house: House) -> None:
+    job = run(house, "print('once')")
+    house.executor.run(job.job_id)
+    assert house.engine.get(job.job_id).attempt == 1
+
+
+def test_two_threads_with_the_same_ticket_start_one_run(house: House) -> None:
+    (house.project / "script.py").write_text("open('count', 'a').write('x')")
+    for _ in range(5):
+        job = house.engine.submit(JobRequest(script="script.py", venv=".venv")).job
+        threads = [
+            threading.Thread(target=house.executor.run, args=(job.job_id,)) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert (house.project / "count").read_text() == "xxxxx"
+
+
+def test_the_bundled_types_run_by_robotni_s_own_interpreter(house: House) -> None:
+    big = 10**5000
+    job = house.engine.submit(JobRequest(type="add", params={"x": big, "y": -3})).job
+    house.executor.run(job.job_id)
+    assert house.engine.get(job.job_id).result == big - 3
+    job = house.engine.submit(JobRequest(type="fakejob", params={"seconds": 0})).job
+    house.executor.run(job.job_id)
+    assert house.engine.get(job.job_id).status == "completed"
+
+
+def test_an_idle_shim_is_used_again(house: House) -> None:
+    shims = set()
+    for _ in range(3):
+        job = run(house, "import os; print(os.getppid())")
+        shims.add(job.output)
+    assert len(shims) == 1
+
+
+def test_a_dead_shim_between_two_runs_costs_nothing(house: House) -> None:
+    job = run(house, "import os; print(os.getppid())")
+    os.kill(int(job.output or 0), 9)
+    assert run(house, "print('fine')").status == "completed"
+
+
+def test_a_sweep_leaves_runs_of_this_worker_alone(house: House) -> None:
+    script = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)"
+    job = house.engine.submit(JobRequest(script=house.script(script), venv=".venv")).job
+    thread = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    thread.start()
+    eventually(lambda: house.engine.get(job.job_id).status == "running")
+    for _ in range(20):
+        house.maintenance.sweep()
+    assert house.maintenance.next_orphan() is None
+    assert house.executor.in_flight.idle_seconds() < 1
+    (house.project / "go").touch()
+    thread.join()
+    assert house.engine.get(job.job_id).attempt == 1
+
+
+@pytest.mark.parametrize("spoil", ["os.unlink(path)", "os.unlink(path); os.mkdir(path)"])
+def test_a_run_whose_script_removed_its_evidence_is_not_run_again(house: House, spoil: str) -> None:
+    house.maintenance.sweep()
+    lines = house.project / "lines"
+    script = f"""
+import os
+open({str(lines)!r}, "a").write("S")
+path = os.path.dirname(os.environ["ROBOTNI_RESULT"]) + "/started"
+{spoil}
+"""
+    job = run(house, script)
+    assert (job.is_terminal, lines.read_text()) == (True, "S")
+
+
+def test_a_sweep_that_read_an_earlier_run_leaves_the_next_one_alone(house: House) -> None:
+    house.maintenance.sweep()
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.executor.claim(job.job_id)
+    (stale,) = house.store.running()
+    house.executor.completer.release(stale, "a full disk")
+    assert house.executor.claim(job.job_id) is not None
+    house.maintenance._sweep_job(stale)
+    assert house.engine.get(job.job_id).status == "running"
+
+
+def test_a_cancel_of_a_run_that_never_started_is_not_forgotten(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    claimed = house.executor.claim(job.job_id)
+    assert claimed is not None
+    assert house.engine.cancel(job.job_id).status == "running"
+    house.executor.completer.release(claimed, "no more processes")
+    assert house.executor.claim(job.job_id) is None
+    cancelled = house.engine.get(job.job_id)
+    assert (cancelled.status, cancelled.attempt, cancelled.error) == ("cancelled", 0, None)
+    assert cancelled.finished_at is not None
+
+
+def test_a_claim_that_finds_no_room_leaves_its_ticket_to_others(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.store.take_ticket()
+    sql = house.store._db.sql
+    (pages,) = sql("PRAGMA page_count").fetchone()
+    fill = "INSERT INTO clean_day VALUES (hex(randomblob(1000000)))"
+    sql(f"CREATE TRIGGER fill AFTER UPDATE ON job BEGIN {fill}; END")
+
+    with house.store._db.write():
+        sql(f"PRAGMA max_page_count = {pages}")
+    thread = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    thread.start()
+    eventually(lambda: house.store.take_ticket() is not None)
+    sql("DROP TRIGGER fill")
+    house.executor.run(job.job_id)
+    thread.join()
+    assert house.engine.get(job.job_id).status == "completed"
+
+
+def test_a_claimed_run_without_a_trace_goes_back_to_pending(house: House) -> None:
+    house.maintenance.sweep()  # as a worker does when it starts
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.store.take_ticket()
+    house.executor.claim(job.job_id)  # and then the worker is killed
+    house.maintenance.sweep()
+    waiting = house.engine.get(job.job_id)
+    assert (waiting.status, waiting.attempt) == ("pending", 0)
+    assert house.store.take_ticket() is not None
+
+
+def test_a_claimed_run_whose_folder_is_gone_is_lost(house: House) -> None:
+    house.maintenance.sweep()
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.executor.claim(job.job_id)
+    shutil.rmtree(house.datadir.jobs / job.job_id)
+    house.maintenance.sweep()
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, ended.attempt, code(ended)) == ("failed", 1, "lost")
+
+
+def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
+    house: House,
+) -> None:
+    house.maintenance.sweep()
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.executor.claim(job.job_id)
+    house.datadir.boot.write_text("another boot")  # what was not synced may be gone
+    house.maintenance.sweep()
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, code(ended)) == ("failed", "lost")
+    assert not house.datadir.has_rebooted()
+
+
+def test_a_cancelled_run_without_a_trace_is_cancelled(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.executor.claim(job.job_id)
+    house.engine.cancel(job.job_id)
+    house.maintenance.sweep()
+    assert house.engine.get(job.job_id).status == "cancelled"
+
+
+def test_one_row_that_cannot_be_swept_does_not_stop_the_others(house: House) -> None:
+    jobs = [house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(2)]
+    for job in jobs:
+        house.executor.claim(job.job_id)
+        house.engine.cancel(job.job_id)
+    bad = house.datadir.jobs / jobs[0].job_id / "1" / "cancel"
+    bad.unlink()
+    bad.mkdir()  # cannot be written
+    house.maintenance.sweep()
+    assert house.engine.get(jobs[1].job_id).status == "cancelled"
+
+
+def test_evidence_of_an_end_is_never_called_lost(house: House) -> None:
+    job = run(house, "print('hello')")
+    exit_json = house.datadir.jobs / job.job_id / "1" / "exit.json"
+    fresh = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.store.claim(fresh.job_id, house.clock.now)
+    folder = house.datadir.jobs / fresh.job_id / "1"
+    folder.mkdir(parents=True)
+    (folder / "started").write_text('{"mark": null}')
+    (folder / "exit.json").write_bytes(exit_json.read_bytes())
+    house.maintenance.sweep()
+    assert house.engine.get(fresh.job_id).status == "completed"
+
+
+def test_a_start_without_an_end_is_lost(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.store.claim(job.job_id, house.clock.now)
+    folder = house.datadir.jobs / job.job_id / "1"
+    folder.mkdir(parents=True)
+    (folder / "started").write_text('{"mark": null}')
+    house.maintenance.sweep()
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, code(ended)) == ("failed", "lost")
+
+
+def test_files_of_a_run_are_for_the_owner_alone(house: House) -> None:
+    job = run(house, "print('hello')")
+    for path in [house.datadir.path, *house.datadir.path.rglob("*")]:
+        assert path.lstat().st_mode & 0o077 == 0, path
+    assert Path(house.datadir.jobs / job.job_id).exists()

@@ -1,0 +1,513 @@
+"""The shim, run by path as a process of its own: output, deadline, cancel, evidence, tree kill."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional
+
+import psutil
+import pytest
+
+from robotni.consumer.shim_pool import DIED, ENDED, NOT_BEGUN, Slot, StopSignal
+from robotni.jobs.models import new_job_id
+from robotni.storage.run_files import RunFiles
+from robotni.system.processes import OrphanedProcesses
+from robotni.tests.nobody import run_as_nobody
+from robotni.tests.processes import end_all, eventually, processes_of
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "jobs").mkdir()
+    yield tmp_path / "jobs"
+    end_all(tmp_path)
+
+
+@pytest.fixture
+def leave() -> Iterator[StopSignal]:
+    leave = StopSignal()
+    yield leave
+    leave.close()
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Slot]:
+    slot = Slot(tmp_path / "log")
+    yield slot
+    slot.close()
+    slot.reap()
+    assert (tmp_path / "log").read_text() == ""
+
+
+class Launcher:
+    """Writes a script, runs it through a slot and tells how it ended."""
+
+    def __init__(self, jobs: Path, slot: Slot, leave: StopSignal) -> None:
+        self.jobs, self.slot, self.stop_signal = jobs, slot, leave
+        self.run_files: RunFiles = self._next()
+        self.python = os.path.realpath("/proc/self/exe")
+
+    def _next(self) -> RunFiles:
+        return RunFiles(self.jobs, new_job_id(time.time()), 1)
+
+    def start(self, script: str, **changes: Any) -> RunFiles:
+        self.run_files = self._next().create()
+        path = self.run_files.path / "script.py"
+        path.write_text(script)
+        order: Dict[str, Any] = {
+            "folder": str(self.run_files.path),
+            "jobs": str(self.jobs),
+            "argv": [self.python, "-S", str(path)],
+            "cwd": str(self.run_files.path),
+            "env": {"PYTHONUNBUFFERED": "1", "FOLDER": str(self.run_files.path)},
+            "stdin": None,
+            "timeout": 20,
+            "grace": 1,
+            "maxOutput": 1 << 20,
+            **changes,
+        }
+        assert self.slot.launch(self.run_files, order)
+        return self.run_files
+
+    def run(self, script: str, **changes: Any) -> Dict[str, Any]:
+        self.start(script, **changes)
+        return self.end()
+
+    def end(self) -> Dict[str, Any]:
+        ended = self.slot.wait(self.stop_signal.fd)
+        said = (self.jobs.parent / "log").read_text()
+        assert ended == ENDED, f"{ended}, shim {self.slot._process.poll()}: {said}"
+        facts: Optional[Dict[str, Any]] = self.run_files.exit()
+        assert facts is not None
+        return facts
+
+    def output(self) -> str:
+        return (
+            Path(self.run_files.output).read_text() if Path(self.run_files.output).exists() else ""
+        )
+
+    def survivors(self) -> "list[Any]":
+        return processes_of(self.run_files.path)
+
+
+@pytest.fixture
+def launcher(jobs: Path, slot: Slot, leave: StopSignal) -> Launcher:
+    return Launcher(jobs, slot, leave)
+
+
+def test_output_exit_code_and_evidence_of_a_run(launcher: Launcher) -> None:
+    facts = launcher.run("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)")
+    assert (facts["exitCode"], facts["signal"], facts["stoppedBy"]) == (3, None, None)
+    assert launcher.output() == "out\nerr\n"
+    assert facts["outputBytes"] == 8
+    assert not facts["outputTruncated"]
+    assert launcher.run_files.started() is None  # it has become that of the end
+    assert not launcher.run_files.is_held()
+
+
+def test_the_worker_is_told_what_the_evidence_says_if_it_asks(launcher: Launcher) -> None:
+    facts = launcher.run("raise SystemExit(3)", tellEnd=True)
+    assert facts["exitCode"] == 3
+    assert launcher.slot.facts == facts
+    facts = launcher.run("pass")  # as a worker of an earlier version does
+    assert facts["exitCode"] == 0
+    assert launcher.slot.facts is None
+
+
+def test_an_end_that_is_too_long_to_tell_is_read_and_takes_nothing_along(
+    launcher: Launcher,
+) -> None:
+    gone = "/" + "深" * 80 + "/" + "深" * 80
+    for _ in range(2):
+        facts = launcher.run("pass", argv=["/gone/" + "深" * 900], cwd="/", tellEnd=True)
+        assert len(facts["spawnError"]) > 700
+        assert launcher.slot.facts is None
+        facts = launcher.run("raise SystemExit(4)", tellEnd=True)
+        assert facts["exitCode"] == 4
+        assert launcher.slot.facts == facts
+    facts = launcher.run("pass", argv=[gone], cwd="/", tellEnd=True)
+    assert launcher.slot.facts == facts
+
+
+def test_the_start_is_on_record_before_the_script_begins(launcher: Launcher) -> None:
+    script = "import json, os; print(json.load(open(os.environ['FOLDER'] + '/started')))"
+    launcher.run(script)
+    assert f"'shim': {launcher.slot.pid}, 'mark': " in launcher.output()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "os.unlink(folder + '/started')",
+        "shutil.rmtree(folder)",
+        "open(folder + '/started', 'w').write('x' * 10_000)",
+        "open(folder + '/exit.json', 'w').write('{}')",
+        "open(folder + '/x', 'w').write('x'); os.replace(folder + '/x', folder + '/started')",
+        "os.unlink(folder + '/started'); os.mkfifo(folder + '/started')",
+    ],
+)
+def test_a_script_that_spoils_its_evidence_has_ended_all_the_same(
+    launcher: Launcher, spoil: str
+) -> None:
+    script = "import os, shutil; print('it speaks', flush=True); folder = os.environ['FOLDER']; "
+    facts = launcher.run(f"{script}{spoil}; os._exit(3)")
+    assert facts["exitCode"] == 3
+
+
+CLOSING = """
+import os, signal, sys
+from robotni.shim.spawn import spawn
+from robotni.shim.cancel_fifo import Ring
+from robotni.shim.run import Run
+from robotni.tests.nobody import become_nobody
+
+become_nobody()
+folder, closed = os.path.abspath("jobs/a/1"), sys.argv[1]
+os.makedirs(folder)
+wake, writer = os.pipe()
+for fd in (wake, writer):
+    os.set_blocking(fd, False)
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+signal.set_wakeup_fd(writer)
+order = {
+    "folder": folder, "jobs": os.path.abspath("jobs"), "cwd": "/", "env": {}, "timeout": 20,
+    "argv": ["/bin/sh", "-c", f"echo x; chmod 0 {os.path.abspath(closed)}; exit 3"],
+    "grace": 1, "maxOutput": 100, "tellEnd": True,
+}
+run = Run(order, wake, Ring(), None, spawn)
+run.begin()
+run.spawn()
+run.end()
+print(b'"exitCode": 3' in run.word, '"exitCode": 3' in open(folder + "/exit.json").read())
+"""
+
+
+@pytest.mark.parametrize("closed", ["jobs/a", "jobs/a/1"])
+def test_a_script_that_closes_its_folder_has_ended_as_it_did(closed: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where others than root come, too
+        said = run_as_nobody(CLOSING, closed, folder=folder)
+    assert (said.stdout, said.stderr) == ("True True\n", "")
+
+
+def test_a_shim_runs_one_script_after_another(launcher: Launcher) -> None:
+    for number in range(5):
+        launcher.run(f"print({number})")
+        assert launcher.output() == f"{number}\n"
+
+
+def test_a_signal_is_told_by_its_number(launcher: Launcher) -> None:
+    facts = launcher.run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (facts["exitCode"], facts["signal"]) == (None, signal.SIGSEGV)
+
+
+def test_the_deadline_ends_a_script_that_obeys(launcher: Launcher) -> None:
+    facts = launcher.run("import time; time.sleep(60)", timeout=0.3)
+    assert (facts["stoppedBy"], facts["signal"]) == ("timeout", signal.SIGTERM)
+
+
+def test_the_deadline_ends_a_script_that_ignores_sigterm(launcher: Launcher) -> None:
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    facts = launcher.run(script, timeout=0.5, grace=0.2)
+    assert (facts["stoppedBy"], facts["signal"]) == ("timeout", signal.SIGKILL)
+
+
+def test_a_script_may_use_its_grace(launcher: Launcher) -> None:
+    script = """
+import signal, sys, time
+signal.signal(15, lambda *_: (print("tidy"), sys.exit(0)))
+print("ready")
+time.sleep(60)
+"""
+    launcher.start(script)
+    eventually(lambda: "ready\n" in launcher.output())
+    launcher.run_files.request_cancel()
+    facts = launcher.end()
+    assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", 0)
+    assert launcher.output() == "ready\ntidy\n"
+
+
+def test_a_cancel_before_the_start_runs_nothing(launcher: Launcher, jobs: Path) -> None:
+    launcher._next = lambda: launcher.run_files  # type: ignore[method-assign]
+    launcher.run_files.request_cancel()
+    facts = launcher.run("print('never')")
+    assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", None)
+    assert launcher.output() == ""
+
+
+def test_what_cannot_be_spawned_says_why(launcher: Launcher) -> None:
+    facts = launcher.run("", argv=["/nowhere/python"])
+    assert "No such file" in facts["spawnError"]
+
+
+def test_stdin_is_empty_or_what_was_given(launcher: Launcher) -> None:
+    launcher.run("import sys; print(repr(sys.stdin.read()))")
+    assert launcher.output() == "''\n"
+    launcher.run("import sys; print(sys.stdin.read())", stdin="grüße" * 100_000)
+    assert launcher.output() == "grüße" * 100_000 + "\n"
+
+
+def test_a_flood_of_output_is_counted_and_dropped_at_the_cap(launcher: Launcher) -> None:
+    script = "import os\nfor _ in range(2000): os.write(1, b'x' * 65536)"
+    facts = launcher.run(script, maxOutput=100_000)
+    assert facts["outputBytes"] == 2000 * 65536
+    assert facts["outputTruncated"]
+    assert launcher.run_files.output_size() == 100_000
+
+
+# Ways to leave a process behind; each keeps a file named by $FOLDER in its command line.
+ESCAPES = {
+    "a plain child": "spawn()",
+    "a group of its own": "spawn(preexec_fn=os.setpgrp)",
+    "a session of its own": "spawn(start_new_session=True)",
+    "a double fork": "daemonise(spawn)",
+    "a cleaned environment": "daemonise(lambda: spawn(env={}))",
+    "one that holds the output": "spawn(start_new_session=True, stdout=None)",
+    "one that ignores SIGTERM": "spawn('import signal; signal.signal(15, signal.SIG_IGN);')",
+}
+ESCAPE_KIT = """
+import os, subprocess, sys, time
+def spawn(before="", **options):
+    options = {"stdout": subprocess.DEVNULL, **options}
+    code = before + "import time; time.sleep(300)"
+    subprocess.Popen([sys.executable, "-S", "-c", code, os.environ["FOLDER"]], **options)
+def daemonise(action):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            action()
+        os._exit(0)
+    os.wait()
+"""
+FORK_BOMB = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    while True:
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.002)
+"""
+
+
+@pytest.mark.parametrize("escape", sorted(ESCAPES))
+@pytest.mark.parametrize("ending", ["normal end", "crash", "timeout", "cancel"])
+def test_nothing_is_left_of_a_finished_run(launcher: Launcher, escape: str, ending: str) -> None:
+    tail = {"normal end": "", "crash": "os.abort()"}.get(ending, "time.sleep(300)")
+    script = f"{ESCAPE_KIT}\n{ESCAPES[escape]}\ntime.sleep(0.1)\nprint('ready')\n{tail}"
+    launcher.start(script, timeout=0.8 if ending == "timeout" else 60, grace=0.3)
+    if ending == "cancel":
+        eventually(lambda: "ready" in launcher.output())
+        assert launcher.survivors()
+        launcher.run_files.request_cancel()
+    launcher.end()
+    assert launcher.survivors() == []
+
+
+def test_a_tree_that_forks_anew_every_2_ms_is_ended(launcher: Launcher) -> None:
+    launcher.run(FORK_BOMB)
+    assert launcher.survivors() == []
+
+
+def test_a_run_goes_on_when_the_worker_is_gone(launcher: Launcher) -> None:
+    launcher.start("import time; print('a'); time.sleep(0.5); print('b')")
+    eventually(lambda: launcher.output() == "a\n")
+    launcher.slot.close()
+    assert launcher.run_files.is_held()
+    eventually(lambda: not launcher.run_files.is_held())
+    facts = launcher.run_files.exit()
+    assert facts is not None
+    assert facts["exitCode"] == 0
+    assert launcher.output() == "a\nb\n"
+
+
+def test_a_worker_that_leaves_the_last_answer_unread_leaves_no_complaint(
+    launcher: Launcher,
+) -> None:
+    # Its socket is reset then; the `slot` sees that the shim says nothing of it.
+    launcher.start("pass")
+    eventually(lambda: select.select([launcher.slot._socket], [], [], 0)[0])
+    shim = psutil.Process(launcher.slot._process.pid)
+    launcher.slot.close()
+    shim.wait(10)
+    assert launcher.run_files.exit() is not None
+
+
+def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
+    launcher: Launcher,
+) -> None:
+    launcher.start(
+        f"{ESCAPE_KIT}\n{ESCAPES['a cleaned environment']}\nprint('ready')\ntime.sleep(60)"
+    )
+    eventually(lambda: "ready" in launcher.output())
+    eventually(lambda: len(launcher.survivors()) >= 2)  # the script and what it let go
+    started = launcher.run_files.started()
+    assert started is not None
+    os.kill(started["shim"], signal.SIGKILL)
+    assert launcher.slot.wait(launcher.stop_signal.fd) == DIED
+    eventually(lambda: not launcher.run_files.is_held())
+    assert launcher.run_files.exit() is None
+    eventually(lambda: len(launcher.survivors()) >= 2)
+    assert OrphanedProcesses([started["mark"]], "no/such/run").kill()
+    eventually(lambda: launcher.survivors() == [], 2)
+
+
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_script_that_stops_its_shim_ends_in_time_all_the_same(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr("robotni.consumer.shim_pool.GO_ON_EVERY", 0.3)
+    script = "import os, signal, time; os.kill(os.getppid(), signal.SIGSTOP); time.sleep(60)"
+    launcher.start(script, timeout=0.5 if told == "timeout" else 60)
+    started = eventually(launcher.run_files.started)
+    shim = psutil.Process(started["shim"])
+    eventually(lambda: shim.status() == psutil.STATUS_STOPPED)
+    worker = threading.Thread(
+        target=launcher.slot.wait, args=(launcher.stop_signal.fd,), daemon=True
+    )
+    worker.start()
+    if told == "cancel":
+        launcher.run_files.request_cancel()
+    assert eventually(launcher.run_files.exit)["stoppedBy"] == told
+    worker.join(10)
+    assert launcher.survivors() == []
+
+
+NO_FIRST_THREAD = """
+import ctypes, os, platform, threading, time
+exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+threading.Thread(target=time.sleep, args=(60,)).start()
+for _ in range(100):  # its threads are none of the youngest processes then
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+print("ready")
+ctypes.CDLL(None).syscall(exit_thread, 0)
+"""
+NO_MARK = """
+import os, resource, time
+if os.fork() == 0:
+    resource.setrlimit(resource.RLIMIT_RTTIME, (1000000, resource.RLIM_INFINITY))
+print("ready")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("knows", ["mark", "name"])
+@pytest.mark.parametrize("script", [NO_FIRST_THREAD, NO_MARK])
+def test_who_ends_his_first_thread_or_shakes_off_the_mark_does_not_outlive_his_shim(
+    launcher: Launcher, script: str, knows: str
+) -> None:
+    result = "" if script == NO_FIRST_THREAD and knows == "mark" else launcher._next().result
+    launcher.start(script, env={"PYTHONUNBUFFERED": "1", "ROBOTNI_RESULT": result})
+    eventually(lambda: launcher.output().count("ready") == 1 + (script == NO_MARK))
+    started = launcher.run_files.started()
+    assert started is not None
+    children = psutil.Process(started["shim"]).children(recursive=True)
+    os.kill(started["shim"], signal.SIGKILL)
+    assert launcher.slot.wait(launcher.stop_signal.fd) == DIED
+    left = [pid for pid in (child.pid for child in children) if lives(pid)]
+    assert left
+    assert {process.pid for process in launcher.survivors()} == set(left)
+    assert OrphanedProcesses(
+        [started["mark"] if knows == "mark" else None], result or "no/such/run"
+    ).kill()
+    assert not [pid for pid in left if lives(pid)]
+
+
+def test_who_was_told_of_a_run_s_result_by_another_name_is_none_of_it(launcher: Launcher) -> None:
+    run = launcher._next()
+    told = {"MERGE_INTO": run.result, "ALSO": f"ROBOTNI_RESULT={run.result}"}
+    wait = [sys.executable, "-c", "print('ready', flush=True); input()"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told) as it:
+        assert it.stdout is not None and it.stdout.readline() == b"ready\n"
+        assert OrphanedProcesses([run.mark, None, 3], run.result).kill()
+        it.communicate(b"\n")
+    assert it.returncode == 0
+
+
+def lives(pid: int) -> bool:
+    """Whether a thread of a process goes on."""
+    try:
+        states = [
+            Path(thread, "stat").read_text().rpartition(")")[2].split()[0]
+            for thread in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except OSError:
+        return False
+    return any(state not in "ZX" for state in states)
+
+
+def test_the_mark_finds_a_tree_that_forks_anew_every_2_ms(launcher: Launcher) -> None:
+    # It says that it lives: a listing of processes is no more sure to see it than the mark is.
+    pulse = (
+        launcher.start(
+            """
+import os, time
+pulse = os.open("pulse", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+if os.fork():
+    time.sleep(60)
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+    os.write(pulse, b"x")
+    time.sleep(0.002)
+"""
+        ).path
+        / "pulse"
+    )
+    eventually(lambda: pulse.exists() and pulse.stat().st_size > 20)
+    started = launcher.run_files.started()
+    assert started is not None
+    os.kill(started["shim"], signal.SIGKILL)
+    assert launcher.slot.wait(launcher.stop_signal.fd) == DIED
+    assert OrphanedProcesses([started["mark"]], "no/such/run").kill()
+    beats = pulse.stat().st_size
+    time.sleep(0.1)
+    assert pulse.stat().st_size == beats
+
+
+def test_without_evidence_nothing_was_started(launcher: Launcher) -> None:
+    blocked = launcher._next().create()
+    (blocked.path / "output").mkdir()  # the shim cannot begin
+    launcher._next = lambda: blocked  # type: ignore[method-assign]
+    launcher.start("print('never')")
+    assert launcher.slot.wait(launcher.stop_signal.fd) == NOT_BEGUN
+    assert blocked.started() is None
+    assert not blocked.is_held()
+
+
+def test_a_script_sees_no_descriptor_but_its_own_three(launcher: Launcher) -> None:
+    launcher.run("import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:4])")
+    assert json.loads(launcher.output())[:3] == [0, 1, 2]
+    assert len(json.loads(launcher.output())) <= 4  # the fourth is the listing itself
+
+
+def test_files_of_a_script_have_the_umask_of_the_user(launcher: Launcher) -> None:
+    launcher.run("open('made', 'w'); import os; print(oct(os.umask(0)))")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert launcher.output().strip() == oct(mask)
+
+
+def test_a_ring_for_an_earlier_run_stops_nothing_and_a_folder_that_is_gone_no_ring(
+    launcher: Launcher,
+) -> None:
+    launcher.run("")
+    earlier = launcher.run_files
+    launcher.start("import time; print('on'); time.sleep(0.3); print('done')")
+    eventually(lambda: "on" in launcher.output())
+    earlier.request_cancel()
+    assert launcher.end()["stoppedBy"] is None
+    assert launcher.output() == "on\ndone\n"
+    shutil.rmtree(launcher.run_files.path)  # as the clean-up does
+    launcher.start("import time; print('on'); time.sleep(60)")
+    eventually(lambda: "on" in launcher.output())
+    launcher.run_files.request_cancel()
+    assert launcher.end()["stoppedBy"] == "cancel"

@@ -1,0 +1,334 @@
+"""`robotni serve` itself: where it listens, whom it hangs up on, and that it says so."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import psutil
+import pytest
+
+from robotni.tests.calls import Wire, problem, raw, serving
+from robotni.tests.processes import PROGRAM, STACKS, Server, clean_environ, eventually, free_port
+from robotni.web.body import BODY_WITHIN
+from robotni.web.limits import HEADERS_WITHIN
+
+TOKEN = "a-token-for-everybody"
+
+
+@pytest.fixture(scope="module", params=STACKS)
+def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("quiet"), stack=request.param, autostart=0)
+
+
+def serve(folder: Path, *options: str, **settings: Any) -> "subprocess.CompletedProcess[str]":
+    """Runs `robotni serve` where it is bound to fail."""
+    return subprocess.run(
+        [sys.executable, PROGRAM, "serve", *options],
+        cwd=folder,
+        env=clean_environ(**settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+# Where it listens
+
+
+@pytest.mark.parametrize(
+    "options, host",
+    [
+        ([], "0.0.0.0"),
+        (["--host", "0.0.0.0"], ""),
+        ([], "::"),
+        ([], "a.example"),
+    ],
+)
+def test_beyond_loopback_it_does_not_start_without_a_token(
+    tmp_path: Path, options: List[str], host: str
+) -> None:
+    settings = {"host": host} if host else {}
+    answer = serve(tmp_path, *options, port=free_port(), **settings)
+    assert answer.returncode == 2
+    (line,) = answer.stderr.splitlines()
+    assert "ROBOTNI_TOKEN" in line
+    assert f"ROBOTNI_HOST={host or options[1]}" in line
+    assert "listens on" not in answer.stdout
+
+
+def test_beyond_loopback_it_starts_with_a_token(make_server: Callable[..., Server]) -> None:
+    server = make_server(host="0.0.0.0", token=TOKEN, autostart=0)
+    problem(server.http.get("/api/worker/jobs"), 401)
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert server.http.get("/api/worker/jobs", headers=bearer).status_code == 200
+    foreign = {**bearer, "Host": f"192.0.2.1:{server.port}"}
+    problem(server.http.get("/api/worker/jobs", headers=foreign), 403, "host_not_allowed")
+    assert TOKEN not in server.log()
+
+
+def test_a_short_token_is_none_and_is_not_shown(tmp_path: Path) -> None:
+    answer = serve(tmp_path, token="hunter2")
+    assert answer.returncode == 2
+    assert "ROBOTNI_TOKEN" in answer.stderr
+    assert "hunter2" not in answer.stderr + answer.stdout
+
+
+def test_an_address_of_another_machine_is_said(tmp_path: Path) -> None:
+    answer = serve(tmp_path, host="192.0.2.1", token=TOKEN)
+    assert answer.returncode == 1
+    (line,) = answer.stderr.splitlines()
+    assert "ROBOTNI_HOST" in line
+
+
+def test_port_0_is_any_free_one_and_it_says_which(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, PROGRAM, "serve", "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environ(autostart=0),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline().rsplit(":", 1)[1])
+    assert port > 0
+    eventually(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+
+
+def test_it_listens_on_loopback_alone(quiet: Server) -> None:
+    assert quiet.process is not None
+    connections = psutil.Process(quiet.process.pid).net_connections(kind="inet")
+    listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+
+
+# What it says
+
+
+def test_an_answer_takes_no_forty_milliseconds(quiet: Server) -> None:
+    """Head and body are two writes: without TCP_NODELAY the second waits for an ACK."""
+    took = []
+    for _ in range(50):
+        began = time.monotonic()
+        quiet.http.get("/livez")
+        took.append(time.monotonic() - began)
+    assert median(took) < 0.035
+
+
+def test_an_answer_has_the_date_of_its_second(quiet: Server) -> None:
+    for pause in (0, 1.1):
+        time.sleep(pause)
+        asked = time.time()
+        date = parsedate_to_datetime(quiet.http.get("/livez").headers["date"]).timestamp()
+        assert int(asked) <= date <= time.time()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_while_nobody_calls_its_event_loop_sleeps(quiet: Server) -> None:
+    assert quiet.process is not None
+    status = Path(f"/proc/{quiet.process.pid}/status")  # of its main thread
+
+    def woken() -> int:
+        text = status.read_text()
+        return int(text.split("voluntary_ctxt_switches:", 1)[1].split(None, 1)[0])
+
+    with Wire(quiet) as wire:
+        wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert wire.answer().status_code == 200
+    time.sleep(0.5)  # what a connection leaves to do is done
+    before = woken()
+    time.sleep(2.5)
+    assert woken() - before <= 1  # a connection that is kept may be closed in between
+
+
+def test_requests_are_in_no_log(quiet: Server) -> None:
+    quiet.http.get("/nothing-here", params={"q": "a-word-of-the-request"})
+    quiet.http.post("/api/worker/jobs", json={"a-word-of-the-request": 1})
+    assert "a-word-of-the-request" not in quiet.log()
+
+
+def test_it_does_not_say_which_server_it_is(quiet: Server) -> None:
+    for path in ("/livez", "/nothing-here", "/webdemo"):
+        assert "server" not in quiet.http.get(path).headers
+    assert "server" not in raw(quiet, b"no HTTP\r\n\r\n").headers
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /l\xc3\xadvez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX\xff: y\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n Host: localhost\r\n\r\n",
+        b"POST /add HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST /add HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /add HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n",
+        b"\r\n\r\n\r\n\r\nx\r\n\r\n",
+        b"A" * 200_000,
+    ],
+    ids=lambda request_: repr(request_[:50]),
+)
+def test_what_is_no_request_gets_an_answer_and_no_traceback(quiet: Server, request_: bytes) -> None:
+    answer = raw(quiet, request_)
+    assert 400 <= answer.status_code < 600
+    problem(answer, answer.status_code)
+    assert "Traceback" not in quiet.log()
+
+
+def test_two_requests_sent_at_once_are_both_answered(quiet: Server) -> None:
+    one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Wire(quiet) as wire:
+        wire.send(one + one.replace(b"livez", b"nope1") + b"garbage\r\n\r\n")
+        data = b""
+        while b"bad_request" not in data:
+            part = wire.socket.recv(65536)
+            assert part, data
+            data += part
+    assert [data.count(status) for status in (b" 200 OK", b" 404 Not", b" 400 Bad")] == [1, 1, 1]
+
+
+# Whom it hangs up on
+
+
+class Slow:
+    """A connection that begins something and never ends it."""
+
+    def __init__(self, server: Server, begin: bytes, drip: Optional[bytes] = None) -> None:
+        self.wire = Wire(server)
+        self.began = time.monotonic()
+        self.lasted: Optional[float] = None
+        self._drip = drip
+        self.wire.send(begin)
+
+    def look(self) -> None:
+        if self.lasted is None and self.wire.is_closed():
+            self.lasted = time.monotonic() - self.began
+        if self.lasted is None and self._drip is not None:
+            try:
+                self.wire.send(self._drip)
+            except OSError:
+                pass  # closed meanwhile: the next look sees it
+
+
+HEAD = b"POST /add HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+WHOLE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BEGINNINGS: Dict[str, Any] = {
+    "nothing": (b"",),
+    "a word": (b"GET",),
+    "a head without its end": (HEAD,),
+    "a head that drips": (HEAD, b"X: y\r\n"),
+    "half a body": (HEAD + b"Content-Length: 1000\r\n\r\n{",),
+    "a body that drips": (HEAD + b"Content-Length: 1000\r\n\r\n{", b" "),
+    "half a chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n10\r\n{",),
+    "a second request, half": (WHOLE + b"GET /li",),
+    "a second request that drips": (WHOLE + b"GET /li", b"v"),
+}
+
+
+def test_300_half_open_requests_are_closed_in_10_s_and_others_are_served(quiet: Server) -> None:
+    kinds = list(BEGINNINGS)
+    slow = {kind: [Slow(quiet, *BEGINNINGS[kind]) for _ in range(300 // 9)] for kind in kinds}
+    slow["a head without its end"] += [Slow(quiet, HEAD) for _ in range(3)]
+    everyone = [each for group in slow.values() for each in group]
+    assert len(everyone) == 300
+    calls: List[float] = []
+    give_up = time.monotonic() + 3 * max(HEADERS_WITHIN, BODY_WITHIN)
+    while any(each.lasted is None for each in everyone) and time.monotonic() < give_up:
+        began = time.monotonic()
+        assert quiet.http.get("/api/worker/jobs").status_code == 200
+        calls.append(time.monotonic() - began)
+        for each in everyone:
+            each.look()
+        time.sleep(0.4)
+    for kind, group in slow.items():
+        lasted = [each.lasted for each in group]
+        assert None not in lasted, f"{kind} is held open"
+        assert max(filter(None, lasted)) < HEADERS_WITHIN + 5, kind
+    assert sorted(calls)[-2] < 1  # one may meet a moment in which the machine is busy
+    for each in everyone:
+        each.wire.socket.close()
+    assert "Traceback" not in quiet.log()
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_with_its_worker_and_says_what_goes_on(
+    make_server: Callable[..., Server], signal_: signal.Signals, stack: str
+) -> None:
+    server = make_server(stack=stack)
+    job_id = server.submit("import time\nprint('up')\ntime.sleep(600)")
+    eventually(lambda: server.client.output(job_id) == b"up\n")
+    assert server.process is not None
+    server.process.send_signal(signal_)
+    assert server.process.wait(20) == 0
+    assert server.workers() == []
+    assert len(server.scripts(job_id)) > 0
+    assert "1 script goes on running" in server.log()
+    assert "Traceback" not in server.log()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", server.port)) != 0
+
+
+# What its scripts see
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "s3cret",
+    "DATABASE_URL": "postgres://s3cret",
+    "LD_PRELOAD": "libc.so.6",
+    "LD_LIBRARY_PATH": "/s3cret",
+    "PYTHONPATH": "/s3cret",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "BASH_ENV": "/dev/null",
+}
+
+
+@pytest.fixture(scope="module")
+def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started with secrets in its environment, and with umask 000."""
+    running = serving(tmp_path_factory.mktemp("careless"))
+    before = os.umask(0)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in SECRETS.items():
+                patch.setenv(name, value)
+            server = next(running)
+    finally:
+        os.umask(before)
+    yield server
+    running.close()
+
+
+def test_scripts_see_nothing_of_the_environment_of_the_server(careless: Server) -> None:
+    job_id = careless.submit("import json, os\nprint(json.dumps(dict(os.environ)))")
+    seen = json.loads(careless.wait_for(job_id)["output"])
+    assert not set(SECRETS) & set(seen)
+    venv = careless.project / ".venv"
+    assert seen["VIRTUAL_ENV"] == str(venv)
+    assert seen["PATH"].split(os.pathsep)[0] == str(venv / "bin")
+    assert "s3cret" not in careless.log() + careless.worker_log()
+
+
+def test_under_umask_000_nothing_of_ours_is_open_to_others(careless: Server) -> None:
+    job_id = careless.submit("open('made', 'w').close()\nprint('x')")
+    careless.wait_for(job_id)
+    found = [careless.data, *careless.data.rglob("*")]
+    assert len(found) > 10
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
+    assert (careless.project / "made").stat().st_mode & 0o777 == 0o666

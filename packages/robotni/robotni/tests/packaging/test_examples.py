@@ -1,0 +1,232 @@
+"""Each script and app of `examples/`, run as a user would, does what its docstring says."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+import httpx
+import pytest
+
+from robotni.jobs.models import Job
+from robotni.jobs.request import JobRequest
+from robotni.tests.calls import problem
+from robotni.tests.conftest import House
+from robotni.tests.integration.web.test_mounting import uvicorn
+from robotni.tests.paths import EXAMPLES
+from robotni.tests.processes import Server, end_all, eventually, make_venv
+
+
+@pytest.fixture
+def examples(make_house: Any, tmp_path: Path) -> House:
+    house: House = make_house(script_roots=(EXAMPLES, tmp_path))
+    return house
+
+
+def run(house: House, script: str, *args: str, **fields: Any) -> Job:
+    venv = house.project / ".venv"
+    request: Dict[str, Any] = {"venv": str(venv), "cwd": str(house.project), **fields}
+    job = house.engine.submit(
+        JobRequest(script=str(EXAMPLES / script), args=list(args), **request)
+    ).job
+    house.executor.run(job.job_id)
+    return house.engine.get(job.job_id)
+
+
+def test_the_report_computes_with_a_package_robotni_does_not_have(examples: House) -> None:
+    venv = os.environ.get("EXAMPLES_VENV")
+    if venv is None:
+        pytest.skip("EXAMPLES_VENV names no venv with numpy; make test sets it")
+    job = run(examples, "report.py", venv=venv)
+    assert job.status == "completed", job.output
+    assert job.progress is not None
+    assert job.progress.percent == 100
+    assert isinstance(job.result, dict)
+    assert "Traceback" not in (job.output or "")
+
+
+def test_the_report_fails_with_a_sentence_where_numpy_is_missing(examples: House) -> None:
+    job = run(examples, "report.py")
+    assert (job.status, job.exit_code) == ("failed", 1)
+    assert "No module named 'numpy'" in (job.output or "")
+
+
+def test_cpu_counts_primes(examples: House) -> None:
+    job = run(examples, "cpu.py", "--below", "1000")
+    assert (job.status, job.error) == ("completed", None)
+    assert "168" in (job.output or "")
+
+
+def test_files_writes_checksums(examples: House) -> None:
+    folder = examples.project / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    job = run(examples, "files.py", str(folder))
+    assert job.status == "completed", job.output
+    sha256 = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    assert sha256 in (job.output or "")
+
+
+def test_waits_until_a_port_is_open_or_the_deadline_has_passed(examples: House) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*listener.getsockname())
+        assert run(examples, "waits.py", address, "--deadline", "0.3").exit_code == 1
+        listener.listen()
+        assert run(examples, "waits.py", address, "--deadline", "5").status == "completed"
+
+
+def test_external_hands_on_output_and_exit_code(examples: House) -> None:
+    job = run(examples, "external.py", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (job.status, job.exit_code) == ("failed", 7)
+    assert "out" in (job.output or "")
+    assert "err" in (job.output or "")
+    assert run(examples, "external.py", "true").status == "completed"
+
+
+def test_fails_fails_with_a_traceback(examples: House) -> None:
+    job = run(examples, "fails.py")
+    assert (job.status, job.exit_code) == ("failed", 1)
+    assert "Traceback" in (job.output or "")
+    assert job.error is not None
+    assert job.error.code == "exit_nonzero"
+
+
+# Apps
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`fastapi_app` in a folder of its own, on an address for all, with a token of robotni's."""
+    folder = tmp_path_factory.mktemp("reports") / "app"
+    shutil.copytree(EXAMPLES / "fastapi_app", folder)
+    make_venv(folder / ".venv")
+    server = Server(folder, prefix="/robotni", token="never-shown-to-users")
+    server.environ["APP_USERS"] = "ada:secret,bob:"
+    for name in ("ROBOTNI_DATA_DIR", "ROBOTNI_PORT"):
+        del server.environ[name]
+    server.answers = lambda: is_open(server.port)  # type: ignore[method-assign]
+    try:
+        yield server.start(*uvicorn("main:app", server.port, "--host", "0.0.0.0"))
+    finally:
+        server.close()
+        end_all(folder)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def ada(reports: Server) -> Iterator[httpx.Client]:
+    url = f"http://127.0.0.1:{reports.port}"
+    with httpx.Client(base_url=url, auth=("ada", "secret"), trust_env=False, timeout=30) as client:
+        yield client
+
+
+def test_the_fastapi_app_starts_reports_and_shows_them(ada: httpx.Client) -> None:
+    started = ada.post("/reports/3")
+    assert started.status_code == 202, started.text
+    path = f"/reports/{started.json()['id']}"
+    report = eventually(lambda: reported(ada.get(path)))
+    assert report == {
+        "user": "ada",
+        "status": "completed",
+        "report": {"month": 3, "total": sum(range(3000))},
+    }
+
+
+def reported(answer: httpx.Response) -> Any:
+    return answer.json() if answer.json()["report"] else None
+
+
+def test_its_robotni_is_served_to_who_is_logged_in(ada: httpx.Client) -> None:
+    assert ada.get("/robotni/webdemo").status_code == 200
+    assert ada.get("/robotni/api/worker/jobs").status_code == 200
+    foreign = {"Origin": "https://evil.example"}
+    problem(ada.post("/robotni/fakejob/", headers=foreign), 403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("login", [None, ("ada", "wrong"), ("bob", ""), ("eve", "")])
+@pytest.mark.parametrize("path", ["/robotni/webdemo", "/robotni/api/worker/jobs", "/reports/x"])
+def test_nothing_of_it_is_served_to_others(
+    reports: Server, path: str, login: Tuple[str, str]
+) -> None:
+    url = f"http://127.0.0.1:{reports.port}{path}"
+    answer = httpx.get(url, auth=login, trust_env=False)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic")
+    token = {"Authorization": "Bearer never-shown-to-users"}
+    assert httpx.get(url, headers=token, trust_env=False).status_code == 401
+
+
+def test_the_wsgi_app_calls_by_the_client(
+    make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server()
+    shutil.copy(EXAMPLES / "cpu.py", server.project)
+    monkeypatch.setenv("ROBOTNI_URL", server.url)
+    monkeypatch.delenv("ROBOTNI_TOKEN", raising=False)
+    spec = importlib.util.spec_from_file_location("wsgi_app", EXAMPLES / "wsgi_app.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def call(method: str, path: str) -> Tuple[str, Any]:
+        said = []
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
+        body = b"".join(module.app(environ, lambda status, headers: said.append(status)))
+        return said[0], json.loads(body)
+
+    try:
+        status, started = call("POST", "/primes")
+        assert status == "202 Accepted"
+        server.wait_for(started["id"])
+        _, shown = call("GET", f"/primes/{started['id']}")
+        assert shown["status"] == "completed"
+        assert "168" in shown["output"]
+        server.stop()
+        status, refused = call("POST", "/primes")
+        assert status == "502 Bad Gateway"
+        assert "robotni serve" in refused["error"]
+    finally:
+        module.jobs.close()
+
+
+def test_the_line_for_cron_runs_under_the_environment_of_cron(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server()
+    shutil.copy(EXAMPLES / "cpu.py", server.project)
+    (block,) = re.findall(r"```crontab\n(.*?)```", (EXAMPLES / "README.md").read_text(), re.DOTALL)
+    url, line = block.splitlines()
+    assert url == "ROBOTNI_URL=http://127.0.0.1:8000"
+    command = line.split(None, 5)[5]
+    for theirs, ours in (
+        ("/srv/robotni", str(server.project)),
+        ("/opt/robotni/bin", str(Path(sys.executable).parent)),
+    ):
+        assert theirs in command
+        command = command.replace(theirs, ours)
+    bare = {"HOME": "/", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "robotni"}
+    bare["ROBOTNI_URL"] = server.url
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=bare,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "168" in ended.stdout
+    assert "\x1b" not in ended.stdout + ended.stderr

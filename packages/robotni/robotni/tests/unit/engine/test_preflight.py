@@ -1,0 +1,486 @@
+"""Preflight on real files: what may run, and the sentence for what may not."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robotni.engine.preflight import JobPaths, Preflight, venv_problem, venv_python
+from robotni.errors import InvalidRequest
+from robotni.settings import load
+from robotni.tests.processes import make_venv
+
+Check = Callable[..., Dict[str, str]]
+
+
+def faults(preflight: Preflight, **names: Optional[str]) -> Dict[str, str]:
+    """What is wrong with a place, by pointer; empty when nothing is."""
+    place = preflight.resolve(
+        names.get("script"), names.get("module"), names.get("venv"), names.get("cwd")
+    )
+    try:
+        preflight.check(place)
+    except InvalidRequest as error:
+        return dict(error.errors)
+    return {}
+
+
+@pytest.fixture
+def check(project: Path) -> Check:
+    """Checks names against a project whose only root it is itself."""
+    preflight = Preflight(project, (project,))
+    return lambda **names: faults(preflight, **names)
+
+
+@pytest.fixture
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder beside the project, with a script, a venv and a module."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "there.py").write_text("")
+    (folder / "package").mkdir()
+    (folder / "package" / "__main__.py").write_text("")
+    make_venv(folder / "venv")
+    (folder / "link.py").symlink_to("package/__main__.py")
+    (folder / "link").symlink_to("/usr", target_is_directory=True)
+    return folder
+
+
+def test_a_script_in_its_venv_is_fine_by_relative_and_by_absolute_path(
+    check: Check, project: Path
+) -> None:
+    assert check(script="hello.py", venv=".venv") == {}
+    assert check(script=f"{project}/hello.py", venv=f"{project}/.venv", cwd=str(project)) == {}
+    assert check(script="./hello.py", venv=".venv/", cwd=".") == {}
+
+
+def test_relative_paths_are_taken_from_the_project_folder(project: Path) -> None:
+    preflight = Preflight(project, (project,))
+    place = preflight.resolve("jobs//a.py", None, ".venv/", None)
+    assert place == JobPaths(f"{project}/jobs/a.py", None, f"{project}/.venv", str(project))
+    assert preflight.resolve(None, "jobs.a", None, "jobs") == JobPaths(
+        None, "jobs.a", None, f"{project}/jobs"
+    )
+
+
+def test_all_that_is_wrong_is_said_at_once(check: Check) -> None:
+    assert set(check(script="no.py", venv="no", cwd="no")) == {"/script", "/venv", "/cwd"}
+
+
+# scripts
+
+
+def test_a_script_that_does_not_exist(check: Check, project: Path) -> None:
+    assert check(script="no.py") == {
+        "/script": f"{project}/no.py does not exist; give the path of a Python script"
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["-c", "hello.py/x", "x" * 300, "a/" * 2000 + "b"],
+    ids=["option", "below a file", "long name", "long path"],
+)
+def test_a_name_no_file_can_have_does_not_exist(check: Check, name: str) -> None:
+    assert "does not exist" in check(script=name)["/script"]
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (os.mkdir, "is a folder"),
+        (os.mkfifo, "is no regular file"),
+        (lambda path: os.symlink("/dev/null", path), "is outside the folders"),
+        (lambda path: os.symlink("loop.py", path), "does not exist"),
+        (lambda path: os.symlink("gone.py", path), "does not exist"),
+        (lambda path: os.symlink(".venv", path), "is a folder"),
+    ],
+)
+def test_what_is_no_regular_file_is_no_script_and_nothing_waits_for_it(
+    check: Check, project: Path, make: Any, words: str
+) -> None:
+    make(project / "loop.py")
+    begin = time.monotonic()
+    found = check(script="loop.py")
+    assert time.monotonic() - begin < 1
+    assert words in found["/script"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_script_that_cannot_be_read(check: Check, project: Path) -> None:
+    (project / "hello.py").chmod(0)
+    assert "cannot be read" in check(script="hello.py")["/script"]
+
+
+def test_a_link_within_the_roots_is_followed(check: Check, project: Path) -> None:
+    (project / "deep").mkdir()
+    (project / "deep" / "real.py").write_text("")
+    (project / "link.py").symlink_to("deep/real.py")
+    (project / "folder").symlink_to("deep", target_is_directory=True)
+    assert check(script="link.py") == check(script="folder/real.py") == {}
+
+
+# the roots
+
+
+@pytest.fixture
+def ways_out(project: Path, outside: Path) -> Path:
+    """Links in the project that lead out of it, to what exists and to what does not."""
+    for name in ("there", "gone"):
+        (project / f"{name}.py").symlink_to(outside / f"{name}.py")
+    (project / "folder").symlink_to(outside, target_is_directory=True)
+    (project / "chain.py").symlink_to("there.py")
+    (project / "up.py").symlink_to(os.path.relpath(outside / "there.py", project))
+    (project / "to-link.py").symlink_to(outside / "link.py")
+    (project / "to-gone.py").symlink_to(outside / "gone.py")
+    (project / "venv").symlink_to(outside / "venv", target_is_directory=True)
+    (project / "no-venv").symlink_to(outside / "no-venv", target_is_directory=True)
+    return project
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{outside}/there.py",
+        "{project}2/there.py",  # begins like the root
+        "{project}/../{outside.name}/there.py",
+        "there.py",
+        "chain.py",
+        "up.py",
+        "folder/there.py",
+        "/etc/passwd",
+        "/dev/null",
+        "/",
+    ],
+)
+def test_no_script_runs_from_outside_the_roots(
+    check: Check, ways_out: Path, outside: Path, path: str
+) -> None:
+    twin = Path(f"{ways_out}2")
+    twin.mkdir()
+    (twin / "there.py").write_text("")
+    found = check(script=path.format(project=ways_out, outside=outside))
+    assert list(found) == ["/script"]
+    assert "is outside the folders scripts may run from" in found["/script"]
+
+
+@pytest.mark.parametrize(
+    "kind, there, gone",
+    [
+        ("script", "{outside}/there.py", "{outside}/gone.py"),
+        ("script", "{outside}/package", "{outside}/gone_it_is"),
+        ("script", "there.py", "gone.py"),
+        ("script", "folder/there.py", "folder/gone.py"),
+        ("script", "folder/package", "folder/nothing"),
+        ("script", "folder/link.py", "folder/gone.py"),
+        ("script", "folder/link/bin/env", "folder/gone/bin/env"),
+        ("script", "folder/venv/bin/python", "folder/venv/bin/gone"),
+        ("script", "to-link.py", "to-gone.py"),
+        ("venv", "folder/link", "folder/gone"),
+        ("cwd", "folder/link/bin", "folder/gone/bin"),
+        ("module", "folder.link", "folder.gone"),
+        ("venv", "{outside}/venv", "{outside}/gone"),
+        ("venv", "venv", "no-venv"),
+        ("venv", "folder/venv", "folder/gone"),
+        ("cwd", "{outside}/package", "{outside}/gone"),
+        ("cwd", "folder/package", "folder/nothing"),
+        ("module", "there", "gone"),
+        ("module", "folder.there", "folder.gone"),
+        ("module", "folder.package", "folder.nothing"),
+    ],
+)
+def test_outside_the_answer_is_the_same_whether_or_not_the_target_exists(
+    check: Check, ways_out: Path, outside: Path, kind: str, there: str, gone: str
+) -> None:
+    answers = []
+    for path in (there.format(outside=outside), gone.format(outside=outside)):
+        found = check(**{kind: path})
+        assert list(found) == [f"/{kind}"]
+        name = path.replace(".", "/") if kind == "module" else path
+        words = re.escape(name.rsplit("/", 1)[-1]) + r"|\b(link|gone|there)\b"
+        answers.append(re.sub(words, "NAME", found[f"/{kind}"]))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    "kind, path",
+    [
+        ("script", "{outside}/there.py"),
+        ("script", "there.py"),
+        ("script", "chain.py"),
+        ("script", "folder/there.py"),
+        ("venv", "{outside}/venv"),
+        ("venv", "venv"),
+        ("cwd", "{outside}/package"),
+        ("cwd", "folder/package"),
+        ("module", "there"),
+        ("module", "folder.there"),
+        ("module", "folder.package"),
+    ],
+)
+def test_the_setting_an_answer_names_mends_it_and_opens_no_more_than_it_must(
+    check: Check, ways_out: Path, outside: Path, kind: str, path: str
+) -> None:
+    path = path.format(outside=outside)
+    (sentence,) = check(**{kind: path}).values()
+    (assignment,) = shlex.split(sentence[sentence.index("ROBOTNI_SCRIPT_ROOTS=") :])
+    roots = load(dict([assignment.split("=", 1)]), ways_out).script_roots
+    assert roots[:-1] == (ways_out,)
+    assert outside == roots[-1] or outside in roots[-1].parents
+    assert faults(Preflight(ways_out, roots), **{kind: path}) == {}
+
+
+def test_the_setting_can_be_pasted_when_a_folder_has_a_space(project: Path) -> None:
+    (sentence,) = faults(Preflight(project, (project,)), script="/srv/my jobs/a.py").values()
+    assert sentence.endswith(f"ROBOTNI_SCRIPT_ROOTS='{project}:/srv/my jobs'")
+
+
+def test_a_root_that_is_a_link_takes_both_spellings(project: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link-to-project"
+    link.symlink_to(project, target_is_directory=True)
+    preflight = Preflight(project, (link,))
+    for folder in (link, project):
+        assert faults(preflight, script=f"{folder}/hello.py", venv=f"{folder}/.venv") == {}
+
+
+def test_the_root_of_the_file_system_holds_everything(project: Path, outside: Path) -> None:
+    preflight = Preflight(project, (Path("/"),))
+    assert faults(preflight, script=f"{outside}/there.py", venv=".venv", cwd="/") == {}
+
+
+def test_one_of_several_roots_is_enough(project: Path, outside: Path) -> None:
+    preflight = Preflight(project, (outside, project / "jobs"))
+    assert faults(preflight, script=f"{outside}/there.py", venv=f"{outside}/venv") == {}
+    assert list(faults(preflight, script="hello.py", venv=".venv")) == ["/script", "/venv"]
+
+
+def test_the_project_folder_may_be_worked_in_even_where_no_script_may_run(
+    project: Path, outside: Path
+) -> None:
+    preflight = Preflight(project, (outside,))
+    assert faults(preflight, script=f"{outside}/there.py") == {}
+    assert list(faults(preflight, module="hello")) == ["/module"]
+
+
+def test_a_script_swapped_for_a_link_is_seen_at_the_next_check(
+    check: Check, project: Path, outside: Path
+) -> None:
+    assert check(script="hello.py") == {}
+    (project / "hello.py").unlink()
+    (project / "hello.py").symlink_to(outside / "there.py")
+    assert "outside" in check(script="hello.py")["/script"]
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "..", ".", "hello.py", "project", "outside"])
+PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
+TARGETS = st.tuples(st.sampled_from(["", "{base}/", "{base}/project/", "{base}/outside/"]), PATHS)
+
+
+@settings(deadline=None)
+@given(
+    links=st.dictionaries(
+        st.tuples(st.sampled_from(["project", "outside"]), st.sampled_from(["a", "b", "c"])),
+        TARGETS.map("".join),
+        max_size=6,
+    ),
+    asked=PATHS,
+)
+def test_through_whatever_links_nothing_outside_is_taken(
+    tmp_path_factory: pytest.TempPathFactory, links: Any, asked: str
+) -> None:
+    base = tmp_path_factory.mktemp("links")
+    for folder in ("project", "project/d", "outside", "outside/d"):
+        (base / folder).mkdir()
+        (base / folder / "hello.py").write_text("")
+    for (folder, name), target in links.items():
+        (base / folder / name).symlink_to(target.format(base=base))
+    project = base / "project"
+    for roots in ((project,), (project, project / "a"), (project / "b",)):
+        path = os.path.join(project, asked)  # as written: the request refuses '..', this need not
+        inside = [os.path.realpath(root) for root in roots]
+        found = {}
+        try:
+            Preflight(base, roots).check(JobPaths(path, None, None, str(base)))
+        except InvalidRequest as error:
+            found = dict(error.errors)
+        real = os.path.realpath(path)
+        if not found:
+            assert any(real == root or real.startswith(root + "/") for root in inside)
+        elif not links and ".." not in asked and roots[0] == project:
+            assert "outside the folders" not in found["/script"]
+
+
+# working folders
+
+
+@pytest.mark.parametrize("cwd", ["hello.py", "no/such", "link"])
+def test_a_working_folder_must_be_one(check: Check, project: Path, cwd: str) -> None:
+    (project / "link").symlink_to("gone")
+    assert check(cwd=cwd) == {
+        "/cwd": f"{project}/{cwd} is no folder; create it, or leave cwd out for the project folder"
+    }
+
+
+# modules
+
+
+@pytest.fixture
+def modules(project: Path) -> Path:
+    for name in ("jobs/nightly.py", "jobs/tool/__main__.py", "plain/__init__.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("")
+    os.mkfifo(project / "pipe.py")
+    return project
+
+
+@pytest.mark.parametrize(
+    "module, cwd", [("jobs.nightly", "."), ("nightly", "jobs"), ("jobs.tool", "."), ("hello", ".")]
+)
+def test_a_module_or_a_package_with_main_is_found_under_cwd(
+    check: Check, modules: Path, module: str, cwd: str
+) -> None:
+    assert check(module=module, cwd=cwd, venv=".venv") == {}
+
+
+@pytest.mark.parametrize(
+    "module", ["nightly", "jobs.no", "plain", "jobs", "json", "pipe", "os.path"]
+)
+def test_a_module_that_is_not_under_cwd(check: Check, modules: Path, module: str) -> None:
+    (sentence,) = check(module=module).values()
+    assert sentence == (
+        f"module {module} is not under {modules} (neither {module.replace('.', '/')}.py nor a "
+        "package with a __main__.py); set cwd to the folder that holds it"
+    )
+
+
+def test_of_a_wrong_cwd_and_its_module_only_cwd_is_told(check: Check) -> None:
+    assert list(check(module="hello", cwd="no")) == ["/cwd"]
+
+
+# venvs
+
+
+def test_a_venv_that_does_not_exist_comes_with_the_command_that_makes_it(
+    check: Check, project: Path
+) -> None:
+    assert check(venv="new venv") == {
+        "/venv": f"{project}/new venv does not exist; create a virtual environment with: "
+        f"python3 -m venv '{project}/new venv'"
+    }
+
+
+def test_a_venv_that_is_a_file(check: Check, project: Path) -> None:
+    assert check(venv="hello.py") == {
+        "/venv": f"{project}/hello.py is no folder; create a virtual environment with: "
+        f"python3 -m venv {project}/hello.py"
+    }
+
+
+def test_a_folder_without_pyvenv_cfg_is_no_venv(check: Check, project: Path) -> None:
+    (project / ".venv" / "pyvenv.cfg").unlink()
+    assert "no virtual environment (no pyvenv.cfg)" in check(venv=".venv")["/venv"]
+    assert "no virtual environment" in check(venv=".")["/venv"]
+
+
+def test_a_venv_whose_interpreter_is_gone_names_it_and_how_to_recreate(
+    check: Check, project: Path, tmp_path: Path
+) -> None:
+    python = project / ".venv" / "bin" / "python"
+    python.unlink()
+    (python.parent / "python3").unlink()
+    (python.parent / "python3").symlink_to(tmp_path / "gone" / "python3.9")
+    python.symlink_to("python3")
+    (sentence,) = check(venv=".venv").values()
+    assert sentence == (
+        f"{project}/.venv points at python3.9, which is gone; recreate it with: "
+        f"python3 -m venv --clear {project}/.venv"
+    )
+
+
+def test_what_the_sentence_of_a_broken_venv_says_mends_it(check: Check, project: Path) -> None:
+    python = project / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/gone/python3.9")
+    (sentence,) = check(venv=".venv").values()
+    command = shlex.split(sentence.split("recreate it with: ")[1])
+    assert command[:4] == ["python3", "-m", "venv", "--clear"]
+    assert os.spawnv(os.P_WAIT, sys.executable, [*command[:3], "--without-pip", *command[3:]]) == 0
+    assert check(venv=".venv") == {}
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda python: None, "has no bin/python; recreate it with"),
+        (os.mkdir, "cannot be run; recreate it with"),
+        (os.mkfifo, "cannot be run; recreate it with"),
+        (lambda python: Path(python).write_text("#!/bin/sh\n"), "cannot be run; recreate it with"),
+    ],
+)
+def test_a_venv_whose_python_is_none(check: Check, project: Path, spoil: Any, words: str) -> None:
+    python = project / ".venv" / "bin" / "python"
+    python.unlink()
+    spoil(python)
+    assert words in check(venv=".venv")["/venv"]
+
+
+def test_a_venv_without_bin(check: Check, project: Path) -> None:
+    shutil.rmtree(project / ".venv" / "bin")
+    assert "has no bin/python" in check(venv=".venv")["/venv"]
+
+
+def test_the_python_of_a_venv_is_the_link_itself(check: Check, project: Path) -> None:
+    python = project / ".venv" / "bin" / "python"
+    assert python.is_symlink() and not str(os.path.realpath(python)).startswith(str(project))
+    assert venv_python(f"{project}/.venv") == str(python)
+    assert check(venv=".venv") == {}
+
+
+def test_a_check_takes_well_under_a_millisecond(check: Check) -> None:
+    best = min(timed(lambda: check(script="hello.py", venv=".venv", cwd=".")) for _ in range(50))
+    assert best < 0.001
+
+
+def timed(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def test_a_copied_venv_whose_base_is_gone_is_told_so(tmp_path: Path) -> None:
+    make_venv(tmp_path / "copied")
+    config = tmp_path / "copied" / "pyvenv.cfg"
+    config.write_text(re.sub(r"(?m)^home = .*$", "home = /gone/bin", config.read_text()))
+    fault = Preflight(tmp_path, (tmp_path,))._check_venv(str(tmp_path / "copied"))
+    assert fault is not None
+    assert "built on a Python in /gone/bin, which is gone; recreate it" in fault
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_configuration_is_read_as_python_reads_it(tmp_path: Path, end: str) -> None:
+    make_venv(tmp_path / "venv")
+    config = tmp_path / "venv" / "pyvenv.cfg"
+    lines = [" HOME=  /gone/bin\t", "include-system-site-packages = false", "home = /other"]
+    config.write_bytes(end.join([*lines, *[""] * 60_000]).encode())
+    fault = venv_problem(str(tmp_path / "venv"))
+    assert fault is not None
+    assert "built on a Python in /gone/bin, which is gone" in fault
+
+
+def test_a_configuration_that_is_no_file_makes_no_venv(tmp_path: Path) -> None:
+    make_venv(tmp_path / "venv")
+    config = tmp_path / "venv" / "pyvenv.cfg"
+    config.unlink()
+    for make in (config.mkdir, lambda: os.mkfifo(config)):
+        make()
+        fault = venv_problem(str(tmp_path / "venv"))
+        assert fault is not None
+        assert "no virtual environment (no readable pyvenv.cfg)" in fault
+        config.rmdir() if config.is_dir() else config.unlink()

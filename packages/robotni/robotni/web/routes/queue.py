@@ -1,0 +1,162 @@
+"""The queue API: the same jobs in Huey's words. A task_id is a jobId."""
+
+from itertools import islice
+from typing import Any, Dict, List, Optional
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from robotni.engine.engine import Engine
+from robotni.jobs.models import Job, JobError, State, rfc3339
+from robotni.jobs.request import JobRequest
+from robotni.jobs.states import CANCELLED, PENDING, SCHEDULED
+from robotni.storage.queries import Filters
+from robotni.web.dispatch import Lane
+from robotni.web.openapi import described
+from robotni.web.routes.jobs import JobId
+
+LISTED = 200
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class AddRequest(_Body):
+    x: int = Field(description="of any size")
+    y: int = Field(description="of any size")
+
+
+class FakeJobRequest(_Body):
+    seconds: float = Field(10, ge=0, le=86400)
+
+
+class TaskId(BaseModel):
+    task_id: str
+
+
+class TaskResult(BaseModel):
+    task_id: str
+    status: State
+    result: Any
+    error: Optional[JobError]
+
+
+class QueueItem(BaseModel):
+    task_id: str
+    name: str
+    timestamp: str
+    eta: Optional[str]
+
+
+class Queue(BaseModel):
+    """At most 200 of each; `totals` counts all."""
+
+    pending: List[QueueItem]
+    scheduled: List[QueueItem]
+    revoked: List[QueueItem]
+    totals: Dict[str, int]
+
+
+class Revoked(BaseModel):
+    task_id: str
+    revoked: bool
+
+
+class Flushed(BaseModel):
+    pending: int
+    scheduled: int
+
+
+def create_router(engine: Engine, reads: Lane, writes: Lane) -> APIRouter:
+    router = APIRouter(tags=["queue"])
+
+    def submit(type_: str, params: Dict[str, Any]) -> TaskId:
+        return TaskId(task_id=engine.submit(JobRequest(type=type_, params=params)).job.job_id)
+
+    @router.post(
+        "/add/",
+        status_code=202,
+        operation_id="addNumbers",
+        summary="Add two integers, as a job",
+        responses=described(413, 415, 429, 507),
+    )
+    @writes
+    def add(body: AddRequest) -> TaskId:
+        return submit("add", body.model_dump())
+
+    @router.post(
+        "/fakejob/",
+        status_code=202,
+        operation_id="startFakeJob",
+        summary="A job that waits and reports its progress",
+        responses=described(413, 415, 429, 507),
+    )
+    @writes
+    def fakejob(body: Optional[FakeJobRequest] = None) -> TaskId:
+        return submit("fakejob", (body or FakeJobRequest()).model_dump())
+
+    @router.get(
+        "/result/{task_id}",
+        operation_id="getResult",
+        summary="What became of a task; reading never consumes",
+        responses=described(404),
+    )
+    @reads
+    def result(task_id: JobId) -> TaskResult:
+        job = engine.get(task_id)
+        return TaskResult(task_id=job.job_id, status=job.status, result=job.result, error=job.error)
+
+    @router.get(
+        "/queue/",
+        operation_id="getQueue",
+        summary="What waits, and what was revoked",
+        responses=described(),
+    )
+    @reads
+    def queue() -> Queue:
+        def items(state: str) -> List[QueueItem]:
+            return [_item(job) for job in islice(engine.jobs(Filters(status=[state])), LISTED)]
+
+        counts = engine.counts()
+        return Queue(
+            pending=items(PENDING),
+            scheduled=items(SCHEDULED),
+            revoked=items(CANCELLED),
+            totals={
+                "pending": counts[PENDING],
+                "scheduled": counts[SCHEDULED],
+                "revoked": counts[CANCELLED],
+            },
+        )
+
+    @router.delete(
+        "/queue/{task_id}",
+        operation_id="revokeTask",
+        summary="Revoke what has not started",
+        responses=described(404, 409),
+    )
+    @writes
+    def revoke(task_id: JobId) -> Revoked:
+        return Revoked(task_id=engine.revoke(task_id).job_id, revoked=True)
+
+    @router.post(
+        "/queue/flush/",
+        operation_id="flushQueue",
+        summary="Cancel everything that waits",
+        responses=described(),
+    )
+    @writes
+    def flush() -> Flushed:
+        return Flushed(**engine.flush())
+
+    return router
+
+
+def _item(job: Job) -> QueueItem:
+    return QueueItem(
+        task_id=job.job_id,
+        name=job.name,
+        timestamp=rfc3339(job.timestamp),
+        eta=None if job.run_at is None else rfc3339(job.run_at),
+    )
