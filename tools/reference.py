@@ -212,7 +212,7 @@ def said_with(error: str) -> str:
 @lru_cache(maxsize=None)
 def nodes() -> List[ast.AST]:
     """All of the package's code."""
-    paths = sorted(PACKAGE.glob("*.py"))
+    paths = sorted(path for path in PACKAGE.rglob("*.py") if PACKAGE / "tests" not in path.parents)
     return [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
 
 

@@ -157,7 +157,7 @@ def _say_what_runs(running: int) -> None:
 
 
 @main.command()
-@click.option("--on-demand", is_flag=True, hidden=True, help="StopSignal at once if another works.")
+@click.option("--on-demand", is_flag=True, hidden=True, help="Leave at once if another works.")
 def worker(on_demand: bool) -> None:
     """Run the worker in the foreground; a running one leaves for it.
 

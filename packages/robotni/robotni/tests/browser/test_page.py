@@ -231,7 +231,7 @@ def test_axe_finds_nothing_on_any_view(
     tab.press("Flush queue…")
     expect(tab.page.get_by_role("dialog")).to_be_visible()
     found["dialog"] = faults_of(tab)
-    tab.press("StopSignal them")
+    tab.press("Leave them")
     site.client.cancel(running)
     assert found == {view: [] for view in found}
 

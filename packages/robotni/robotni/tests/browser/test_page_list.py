@@ -163,7 +163,7 @@ def test_several_are_cancelled_and_submitted_again(
     tab.press("Cancel 3…")
     question = tab.page.get_by_role("dialog")
     expect(question).to_contain_text("Cancel 3 jobs?")
-    tab.press("StopSignal them")
+    tab.press("Leave them")
     expect(question).to_be_hidden()
     assert server.client.get(running)["status"] == "running"
     tab.press("Cancel 3…")
@@ -213,7 +213,7 @@ def test_flush_asks_first_and_says_how_many(
     tab.press("Flush queue…")
     question = tab.page.get_by_role("dialog")
     expect(question).to_contain_text("all 3 waiting jobs (2 pending, 1 scheduled)")
-    tab.press("StopSignal them")
+    tab.press("Leave them")
     expect(question).to_be_hidden()
     assert server.client.status()["queue"]["pending"] == 2
     tab.press("Flush queue…")
