@@ -46,14 +46,13 @@ def create_app(project_folder: "Union[str, os.PathLike[str], None]", **settings:
 def _web(settings: Settings) -> "FastAPI":
     from robotni.engine.engine import Engine
     from robotni.engine.stats import Stats
-    from robotni.storage.queue_messages import JobTickets
     from robotni.storage.store import Store
     from robotni.web.app import create_api
     from robotni.web.autostart import Autostart
 
     allow_long_integers()
     datadir = DataDir(settings.data_dir).open()
-    store = Store(datadir.database, JobTickets())
+    store = Store(datadir)
 
     def needs_worker_in() -> float:
         return engine.needs_worker_in()
@@ -66,12 +65,11 @@ def _web(settings: Settings) -> "FastAPI":
 def build_engine() -> "Tuple[Settings, DataDir, Engine]":
     """Settings, data directory and engine of this process, for a command without a server."""
     from robotni.engine.engine import Engine
-    from robotni.storage.queue_messages import JobTickets
     from robotni.storage.store import Store
 
     settings = current_settings()
     datadir = DataDir(settings.data_dir).open()
-    store = Store(datadir.database, JobTickets())
+    store = Store(datadir)
     engine = Engine(settings, store, datadir.jobs, lambda: None)
     return settings, datadir, engine
 
@@ -81,13 +79,12 @@ def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":
     from robotni.consumer.executor import Executor
     from robotni.consumer.huey_queue import RobotniHuey
     from robotni.consumer.maintenance import Maintenance
-    from robotni.storage.queue_messages import JobTickets
     from robotni.storage.store import Store
 
     settings = settings or current_settings()
     allow_long_integers()
     datadir = DataDir(settings.data_dir).open()
-    store = Store(datadir.database, JobTickets())
+    store = Store(datadir)
     executor = Executor(settings, store, datadir, os.environ)
     maintenance = Maintenance(settings, store, datadir, executor)
     return RobotniHuey(settings, store, datadir, executor, maintenance)

@@ -225,7 +225,7 @@ class Engine:
 
     def _is_clean(self, day: str) -> bool:
         """Whether the clean-up of `day` has been taken on; once it is, it stays so."""
-        if self._clean_day != day and self._store.cleanup.is_clean(day):
+        if self._clean_day != day and self._store.retention.is_clean(day):
             self._clean_day = day
         return self._clean_day == day
 

@@ -123,10 +123,10 @@ class Submitter:
             return []
         try:
             self.check_disk()
+            inserted = self._store.insert_all(jobs, self._settings.max_pending)
         except StorageFull as full:
             return [full for _ in jobs]
-        inserted = self._store.insert_all(jobs, self._settings.max_pending)
-        results = [_result_of(_submitted, job, earlier) for job, earlier in zip(jobs, inserted)]
+        results = [_result_of(_submitted, job, one) for job, one in zip(jobs, inserted)]
         new = [one.job for one in results if isinstance(one, Submitted) and not one.replayed]
         if any(job.status == PENDING for job in new):
             self._notify()
@@ -193,12 +193,13 @@ class Submitter:
         raise InvalidRequest([FieldError("/timeout", detail)])
 
 
-def _submitted(job: Job, earlier: Callable[[], Optional[Job]]) -> Submitted:
-    first = earlier()
-    return Submitted(job, False) if first is None else _replayed(first, job.request_digest or "")
+def _submitted(job: Job, inserted: Union[Job, Exception, None]) -> Submitted:
+    if isinstance(inserted, Exception):
+        raise inserted
+    return Submitted(job, False) if inserted is None else _replayed(inserted, job.request_digest)
 
 
-def _replayed(job: Job, digest: str) -> Submitted:
+def _replayed(job: Job, digest: Optional[str]) -> Submitted:
     if job.request_digest != digest:
         raise InvalidRequest(
             [], "this Idempotency-Key was used with another body; take a new key for a new job"

@@ -9,8 +9,8 @@ from typing import Any, Dict, Generator, NamedTuple, Optional
 import h11
 
 from robotni.jobs.models import Job, new_job_id
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.store import Store
+from robotni.system.datadir import DataDir
 from robotni.tests.processes import Server, make_venv
 
 HELLO = {"script": "hello.py", "venv": ".venv"}
@@ -124,7 +124,7 @@ def raw(server: Server, data: bytes) -> Answer:
 
 def long_search(server: Server) -> bytes:
     """A request that takes some 10 ms: it looks through all of a project and finds nothing."""
-    store = Store(server.data / "robotni.db", JobTickets())
+    store = Store(DataDir(server.data))
     old = [
         Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project=p, name=name)
         for p, names in (("web", [f"1{n}.py" for n in range(300)]), ("nightly", ["2.py"] * 15_000))

@@ -11,8 +11,8 @@ from robotni.bootstrap import allow_long_integers
 from robotni.consumer.executor import Executor
 from robotni.consumer.maintenance import Maintenance
 from robotni.engine.engine import Engine
+from robotni.jobs.models import Job
 from robotni.settings import Settings
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
 from robotni.tests.processes import Server, end_all, make_venv
@@ -50,7 +50,7 @@ class House:
         self.settings = Settings(project_folder=project, **settings)
         self.datadir = DataDir(self.settings.data_dir).open()
         self.notifies = 0
-        self.store = Store(self.datadir.database, JobTickets())
+        self.store = Store(self.datadir)
         self.engine = Engine(self.settings, self.store, self.datadir.jobs, self._notify, self.clock)
         self.executor = Executor(self.settings, self.store, self.datadir, os.environ, self.clock)
         self.maintenance = Maintenance(
@@ -59,6 +59,12 @@ class House:
 
     def _notify(self) -> None:
         self.notifies += 1
+
+    def claim(self, job_id: str) -> "Optional[Job]":
+        """The next run of a pending job, claimed as a thread of the worker does it."""
+        waiting = self.store.get(job_id)
+        pending = waiting is not None and waiting.status == "pending"
+        return self.store.claim(waiting, self.clock.now) if pending and waiting else None
 
     def script(self, text: str, name: str = "script.py") -> str:
         (self.project / name).write_text(text)

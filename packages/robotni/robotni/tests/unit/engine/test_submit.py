@@ -32,7 +32,7 @@ def test_they_are_stored_in_one_transaction(house: House) -> None:
     assert sum(s == "COMMIT" for s in said) == 1
     assert len(ids(outcomes)) == 5
     assert ids(outcomes) == stored(house)
-    assert [house.store.take_ticket() is not None for _ in range(6)] == [True] * 5 + [False]
+    assert [house.executor.reserve_next() is not None for _ in range(6)] == [True] * 5 + [False]
 
 
 def test_each_has_its_own_answer(house: House) -> None:
@@ -68,24 +68,16 @@ def test_one_key_makes_one_job_also_at_once(house: House) -> None:
     assert len(stored(house)) == 2
 
 
-def test_what_breaks_one_breaks_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_breaks_one_breaks_no_other(house: House) -> None:
     def broken(*given: Any) -> Job:
         raise ZeroDivisionError
 
-    whole = house.store._insert
-
-    def insert(job: Job, most: int) -> Any:
-        result = whole(job, most)
-        if job.args == ["bad"]:
-            raise ZeroDivisionError
-        return result
-
-    monkeypatch.setattr(house.store, "_insert", insert)
+    bad = validated(HELLO).model_copy(update={"project": "\ud800"})  # SQLite cannot store it
     good, unprepared, unstored, last = house.engine.submit_all(
-        [wants(), SubmitRequest(broken), wants(args=["bad"]), wants()]
+        [wants(), SubmitRequest(broken), SubmitRequest(lambda: bad), wants()]
     )
     assert isinstance(unprepared, ZeroDivisionError)
-    assert isinstance(unstored, ZeroDivisionError)
+    assert isinstance(unstored, UnicodeEncodeError)
     assert stored(house) == ids([good, last])
     assert len(stored(house)) == 2
 
@@ -105,7 +97,9 @@ def test_on_a_full_disk_nobody_is_told_of_success(
     assert isinstance(wrong, InvalidRequest)
 
 
-def test_the_bell_rings_once_and_after_all_are_stored(make_house: Callable[..., House]) -> None:
+def test_the_worker_is_notified_once_and_after_all_are_stored(
+    make_house: Callable[..., House],
+) -> None:
     house = make_house()
     seen: List[int] = []
     house.engine._submitter._notify = lambda: seen.append(len(stored(house)))

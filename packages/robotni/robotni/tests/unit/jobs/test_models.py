@@ -37,7 +37,6 @@ from robotni.jobs.states import (
     TRANSITIONS,
     WAITING,
 )
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
 
@@ -64,13 +63,13 @@ ALLOWED = {
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return DataDir(tmp_path_factory.mktemp("data")).open().database
+def datadir(tmp_path_factory: pytest.TempPathFactory) -> DataDir:
+    return DataDir(tmp_path_factory.mktemp("data")).open()
 
 
 @pytest.fixture(scope="module")
-def store(database: Path) -> Iterator[Store]:
-    store = Store(database, JobTickets())
+def store(datadir: DataDir) -> Iterator[Store]:
+    store = Store(datadir)
     yield store
     store.close()
 
@@ -81,7 +80,7 @@ def a_job(**fields: Any) -> Job:
 
 def stored(store: Store, **fields: Any) -> str:
     job = a_job(**fields)
-    store.insert_all([job], max_pending=10_000)[0]()
+    store.insert_all([job], max_pending=10_000)
     return job.job_id
 
 
@@ -151,11 +150,11 @@ def test_of_many_who_end_a_run_at_once_one_wins(store: Store) -> None:
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_a_terminal_row_does_not_change_by_raw_sql_either(
-    store: Store, database: Path, state: str
+    store: Store, datadir: DataDir, state: str
 ) -> None:
     job_id = stored(store, status=state, finished_at=NOW)
     before = store.get(job_id)
-    raw = sqlite3.connect(database)
+    raw = sqlite3.connect(datadir.database)
     columns = [row[1] for row in raw.execute("PRAGMA table_info(job)")]
     assert len(columns) > 30
     for statement in ["UPDATE", "UPDATE OR IGNORE", "UPDATE OR REPLACE"]:
@@ -169,7 +168,7 @@ def test_a_terminal_row_does_not_change_by_raw_sql_either(
 
 def test_a_terminal_row_can_be_deleted_by_the_clean_up(store: Store) -> None:
     job_id = stored(store, status=COMPLETED, finished_at=NOW)
-    store.cleanup.delete([job_id], NOW)
+    store.retention.delete([job_id], NOW)
     assert store.get(job_id) is None
 
 
