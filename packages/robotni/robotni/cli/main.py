@@ -38,7 +38,7 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="robotni")
 def main() -> None:
-    """Runs Python scripts as jobs, each in its virtual environment and a process of its own."""
+    """Run Python scripts as jobs, each in a process of its own, in its virtual environment."""
     from robotni.bootstrap import allow_long_integers
 
     allow_long_integers()
@@ -77,7 +77,7 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     running = count_running(app.state.engine, datadir)
     if is_text:
         if not has_stopped:
-            click.echo("The worker has not stopped yet; it will, after what it is doing.")
+            click.echo("The worker has not stopped yet; it will when its current step is done.")
         _print_running(running)
     else:
         log.stopped(running)
@@ -124,8 +124,8 @@ def stop(cancel: bool, as_json: bool) -> None:
         click.echo(f"running jobs cancelled: {cancelled}")
     if not all(has_stopped):
         raise RobotniError(
-            "the server or the worker has not stopped yet; run robotni stop again, and stop a "
-            "server that robotni serve did not start where it was started"
+            "the server or the worker has not stopped yet; run robotni stop again. A server that "
+            "was not started by robotni serve has to be stopped where it was started"
         )
     if cancel and running:
         scripts = "1 script has" if running == 1 else f"{running} scripts have"

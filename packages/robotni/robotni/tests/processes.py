@@ -99,6 +99,7 @@ class Server:
         self.stack = stack
         self.port = settings.setdefault("port", free_port())
         self.data = Path(settings.setdefault("data_dir", project / ".robotni"))
+        self.settings = settings
         self.environ = clean_environ(**settings)
         self.token: Optional[str] = settings.get("token")
         self.url = f"http://127.0.0.1:{self.port}{prefix}"

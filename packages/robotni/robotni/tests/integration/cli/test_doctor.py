@@ -84,8 +84,7 @@ def test_a_new_project_is_ok_and_nothing_is_created(tmp_path: Path) -> None:
 
 def test_a_project_that_is_served_is_ok(server: Server) -> None:
     server.wait_for(server.submit("pass"))
-    env = {n[8:].lower(): v for n, v in server.environ.items() if n.startswith("ROBOTNI_")}
-    answer = robotni("doctor", cwd=server.project, **env)
+    answer = robotni("doctor", cwd=server.project, **server.settings)
     assert answer.returncode == 0, answer.stdout
     assert {line.split()[0] for line in answer.stdout.splitlines()} == {"ok"}
     assert len(answer.stdout.splitlines()) == 11 + len(DIFFERENCES)
@@ -93,7 +92,8 @@ def test_a_project_that_is_served_is_ok(server: Server) -> None:
     assert f"worker          version {__version__} is running\n" in answer.stdout
     assert "venv            1 used in the last 7 days, with a Python that exists\n" in answer.stdout
     assert "web server      robotni serve uses uvloop and httptools\n" in answer.stdout
-    assert robotni("doctor", cwd=server.project, **{**env, "token": "12345678"}).returncode == 0
+    settings = {**server.settings, "token": "12345678"}
+    assert robotni("doctor", cwd=server.project, **settings).returncode == 0
 
 
 def test_a_project_where_nothing_runs_is_ok_and_no_file_changes(finished: Path) -> None:

@@ -19,8 +19,31 @@ from robotni.tests.processes import Server, eventually
 
 
 def stop(server: Server, *args: str) -> "subprocess.CompletedProcess[str]":
-    env = {n[8:].lower(): v for n, v in server.environ.items() if n.startswith("ROBOTNI_")}
-    return robotni("stop", *args, cwd=server.project, **env)
+    return robotni("stop", *args, cwd=server.project, **server.settings)
+
+
+def test_stop_cancels_running_scripts_only_with_the_option_cancel(server: Server) -> None:
+    job_id = server.submit("import time; print('on', flush=True); time.sleep(300)")
+    server.wait_for(job_id, "running")
+    eventually(lambda: server.client.output(job_id) == b"on\n")
+    stopped = stop(server)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "server and worker have stopped" in stopped.stdout
+    assert "1 script goes on running" in stopped.stdout
+    assert server.process is not None
+    assert server.process.wait(5) == 0
+    assert server.workers() == []
+    assert server.scripts(job_id)
+    (shim,) = server.shims()
+    shim.suspend()
+    too_early = stop(server, "--cancel")
+    assert (too_early.returncode, "1 script has not ended yet" in too_early.stderr) == (1, True)
+    shim.resume()
+    cancelled = stop(server, "--cancel")
+    assert (cancelled.returncode, "cancelled" in cancelled.stdout) == (0, True)
+    assert server.scripts(job_id) == []
+    server.start()
+    assert server.wait_for(job_id)["status"] == "cancelled"
 
 
 def test_stop_cancel_ends_running_jobs_and_starts_no_waiting_one(

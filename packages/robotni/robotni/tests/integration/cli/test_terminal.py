@@ -54,8 +54,9 @@ def robotni(
 
 def test_without_a_server_a_command_says_how_to_start_one(robotni: Callable[..., Result]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    for command in (["jobs"], ["show", UNKNOWN_ID], ["run", "hello.py"], ["logs", "-f", "x"]):
-        result = robotni(*command, "--url", url)
+    commands = ("jobs", f"show {UNKNOWN_ID}", "submit hello.py", "run hello.py", "logs -f x")
+    for command in commands:
+        result = robotni(*command.split(), "--url", url)
         assert (result.out, result.code) == ("", 1)
         assert result.err == (
             f"robotni: no robotni server answers at {url} ([Errno 111] Connection refused); start "

@@ -20,10 +20,8 @@ from robotni.errors import (
     TokenRequired,
     Unreachable,
 )
-from robotni.tests.calls import Wire
+from robotni.tests.calls import HELLO, Wire
 from robotni.tests.processes import Server, free_port
-
-HELLO = {"script": "hello.py", "venv": ".venv"}
 
 
 def test_submit_and_wait(server: Server) -> None:
