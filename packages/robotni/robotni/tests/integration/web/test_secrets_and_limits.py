@@ -164,7 +164,7 @@ def test_no_connection_of_a_test_run_leaves_the_machine(
     tmp_path: Path, traced: Callable[..., List[str]]
 ) -> None:
     """The tests of the commands: servers, workers, scripts and clients."""
-    tests = str(PACKAGE / "tests/integration/cli/test_run.py")
+    tests = str(PACKAGE / "tests/integration/cli/test_terminal.py")
     options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
     command = traced(sys.executable, "-m", "pytest", *options, tests)
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
