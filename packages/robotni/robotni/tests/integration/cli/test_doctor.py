@@ -15,11 +15,13 @@ import pytest
 from robotni import __version__
 from robotni.cli.doctor import Finding, findings
 from robotni.consumer.warm_pool import DIFFERENCES
+from robotni.jobs.models import Job, new_job_id
+from robotni.jobs.states import STATES, TERMINAL
 from robotni.storage.migrations import VERSION
 from robotni.system.datadir import DataDir, is_network
 from robotni.system.locks import take_lock
+from robotni.tests.conftest import House
 from robotni.tests.integration.cli.test_commands import robotni
-from robotni.tests.integration.storage.test_upgrade import lay_down_first_release
 from robotni.tests.processes import Server, free_port
 from robotni.tests.unit.system.test_worker_lock import lock_as
 
@@ -40,10 +42,26 @@ def to_mend(project: Path, **settings: Any) -> List[str]:
     return [f"{f.check}: {f.text}; {f.mend}" for f in found if not f.is_well]
 
 
+def store_a_job_in_each_state(project: Path) -> None:
+    house = House(project)
+    jobs = [
+        Job(
+            job_id=new_job_id(now),
+            timestamp=now,
+            status=state,
+            venv=f"{project}/.venv",
+            finished_at=now if state in TERMINAL else None,
+        )
+        for now, state in enumerate(STATES, 1_790_000_000)
+    ]
+    house.store.insert_all(jobs, len(jobs))
+    house.close()
+
+
 @pytest.fixture
 def settled(project: Path) -> Path:
     """A project whose jobs have all ended, a moment ago."""
-    lay_down_first_release(project)
+    store_a_job_in_each_state(project)
     now = time.time()
     change(
         project,
@@ -183,7 +201,7 @@ def test_jobs_from_the_future_are_said(settled: Path) -> None:
 
 
 def test_jobs_that_wait_where_nothing_lives_are_said(project: Path) -> None:
-    lay_down_first_release(project)
+    store_a_job_in_each_state(project)
     change(project)
     (line,) = to_mend(project)
     assert line == (

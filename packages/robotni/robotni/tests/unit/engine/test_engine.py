@@ -2,20 +2,17 @@
 
 import math
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
 from robotni.errors import Conflict, InvalidRequest, NotFound, QueueFull
-from robotni.jobs.models import Job, new_job_id
+from robotni.jobs.models import Job
 from robotni.jobs.outcome import ExitFacts
 from robotni.jobs.request import JobRequest
-from robotni.storage.migrations import MIGRATIONS
 from robotni.storage.queries import Filters
 from robotni.storage.queue_messages import JobTickets
-from robotni.storage.rows import COLUMNS, cells_of
 from robotni.storage.store import BATCH, Store
 from robotni.tests.conftest import House, statements
 
@@ -491,25 +488,6 @@ def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
     assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
     db.close()  # the next write opens its connection again
     assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
-
-
-def test_a_database_from_before_warm_runs_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "robotni.db"
-    before = [name for name in COLUMNS if name not in ("warm", "preload")]
-    insert = f"INSERT INTO job ({', '.join(before)}) VALUES ({', '.join('?' * len(before))})"
-    jobs = [Job(job_id=new_job_id(now), timestamp=now, warm=True) for now in (1.0, 2.0)]
-    cells = [dict(zip(COLUMNS, cells_of(job))) for job in jobs]
-    with closing(sqlite3.connect(path)) as old:
-        for statement in (*MIGRATIONS[0], "PRAGMA user_version = 1"):
-            old.execute(statement)
-        old.execute(insert, [cells[0][name] for name in before])
-        old.commit()
-        store = Store(path, JobTickets())
-        old.execute(insert, [cells[1][name] for name in before])  # by a worker still at work
-        old.commit()
-    for job in jobs:
-        assert store.get(job.job_id) == job.model_copy(update={"warm": False})
-    store.close()
 
 
 def test_a_database_of_a_newer_robotni_is_refused(house: House, tmp_path: Path) -> None:
