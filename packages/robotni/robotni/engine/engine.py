@@ -127,14 +127,14 @@ class Engine:
             raise InvalidRequest(
                 [FieldError("/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}")]
             )
-        jobs, more = self._store.list(filters, cursor, limit)
+        jobs, following = self._store.list(filters, cursor, limit)
         jobs = [
             self._live(job, RunFiles(self._jobs, job.job_id, job.run))
             if job.status == RUNNING
             else job
             for job in jobs
         ]
-        return jobs, jobs[-1].job_id if more else None
+        return jobs, following
 
     def jobs(self, filters: Filters) -> Iterator[Job]:
         """All that fit, newest first, page by page."""

@@ -31,14 +31,9 @@ CREATE TABLE job (
 _TABLES = (
     _JOB,
     "CREATE INDEX job_by_status ON job (status, job_id)",
-    "CREATE INDEX job_by_type ON job (type, job_id)",
-    "CREATE INDEX job_by_project ON job (project, job_id)",
-    "CREATE INDEX job_by_name ON job (name, job_id)",
-    *(
-        f"CREATE INDEX job_ended_by_{column} ON job ({column}, status, job_id) "
-        "WHERE finished_at IS NOT NULL"
-        for column in ("project", "type", "name")
-    ),
+    "CREATE INDEX job_by_type ON job (type, status, job_id)",
+    "CREATE INDEX job_by_project ON job (project, status, job_id)",
+    "CREATE INDEX job_by_project_and_type ON job (project, type, status, job_id)",
     f"CREATE INDEX job_due ON job (run_at) WHERE status = '{SCHEDULED}'",
     f"CREATE INDEX job_expiring ON job (pending_since) WHERE status = '{PENDING}'",
     # All that the statistics of a day read, which may be of 100,000s of jobs, lies in this index.

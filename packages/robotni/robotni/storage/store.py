@@ -83,9 +83,11 @@ class Store:
         cells = self._db.sql(f"{SELECT} WHERE {column} = ?", (value,)).fetchone()
         return None if cells is None else to_job(cells)
 
-    def list(self, filters: Filters, before: Optional[str], limit: int) -> Tuple[List[Job], bool]:
-        """(newest first, those older than job id `before`, without `attempts` and `stdin`; whether
-        there are more). Fewer than `limit` where they hold much."""
+    def list(
+        self, filters: Filters, before: Optional[str], limit: int
+    ) -> Tuple[List[Job], Optional[str]]:
+        """The jobs older than job id `before`, newest first, and the cursor of the next page; see
+        `queries.find`."""
         return find(self._db, filters, before, limit)
 
     def running(self) -> List[Job]:
