@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Un
 
 from robotni import log
 from robotni.engine.preflight import JobPaths, Preflight
-from robotni.errors import FieldError, InvalidRequest, StorageFull
+from robotni.errors import FieldError, InvalidRequest, QueueFull, StorageFull
 from robotni.jobs import script_header
 from robotni.jobs.models import Job, new_job_id
 from robotni.jobs.request import PYTHON_SCRIPT, JobRequest
@@ -123,10 +123,10 @@ class Submitter:
             return []
         try:
             self.check_disk()
+            inserted = self._store.insert_all(jobs, self._settings.max_pending)
         except StorageFull as full:
             return [full for _ in jobs]
-        inserted = self._store.insert_all(jobs, self._settings.max_pending)
-        results = [_result_of(_submitted, job, earlier) for job, earlier in zip(jobs, inserted)]
+        results = [_result_of(_submitted, job, result) for job, result in zip(jobs, inserted)]
         new = [one.job for one in results if isinstance(one, Submitted) and not one.replayed]
         if any(job.status == PENDING for job in new):
             self._notify()
@@ -193,9 +193,12 @@ class Submitter:
         raise InvalidRequest([FieldError("/timeout", detail)])
 
 
-def _submitted(job: Job, earlier: Callable[[], Optional[Job]]) -> Submitted:
-    first = earlier()
-    return Submitted(job, False) if first is None else _replayed(first, job.request_digest or "")
+def _submitted(job: Job, inserted: Union[Job, QueueFull, None]) -> SubmitResult:
+    if inserted is None:
+        return Submitted(job, False)
+    if isinstance(inserted, Job):
+        return _replayed(inserted, job.request_digest or "")
+    return inserted
 
 
 def _replayed(job: Job, digest: str) -> Submitted:

@@ -6,12 +6,13 @@ Huey's side (`tickets.py`) says that.
 """
 
 import threading
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, TypeVar
 
 from robotni.jobs.states import PENDING
-from robotni.storage.database import Database, Result
+from robotni.storage.database import Database
 
 QUEUE = "robotni"
+Result = TypeVar("Result")
 
 
 class Tickets:
@@ -81,13 +82,11 @@ class TicketTable:
                 ticket: data for ticket, (owner, data) in self._handed.items() if owner == job_id
             }
 
-        def delete_and_work() -> Result:
-            for ticket, data in tickets.items():
-                self._delete(ticket, data)
-            return work()
-
         try:
-            return self._db.together(delete_and_work)
+            with self._db.write():
+                for ticket, data in tickets.items():
+                    self._delete(ticket, data)
+                return work()
         finally:
             self._take_back(tickets)
 
@@ -105,7 +104,8 @@ class TicketTable:
             return job_id
 
         try:
-            return self._db.together(lambda: work(spend))
+            with self._db.write():
+                return work(spend)
         finally:
             self._take_back(spent)
 

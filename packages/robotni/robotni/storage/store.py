@@ -5,13 +5,12 @@ below: `listing.py`, `tickettable.py`, `cleanup.py`, `ended.py`, `rows.py`, `sch
 It promises that a job and its ticket are written in one durable transaction, that every change
 of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
 changes (a trigger holds it). Cost of a job: submit, claim (its ticket goes with it) and finish, a
-transaction and an fsync each; the claim goes with the finish before it where jobs wait, and what
-several threads want at once goes together. It must not know how a run works, nor who calls.
+transaction and an fsync each; the claim goes with the finish before it where jobs wait. It must not
+know how a run works, nor who calls.
 """
 
-from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from robotni.errors import QueueFull
 from robotni.jobs.models import Job
@@ -47,23 +46,22 @@ class Store:
 
     def insert_all(
         self, jobs: Sequence[Job], max_pending: int
-    ) -> List[Callable[[], Optional[Job]]]:
-        """Stores jobs (and tickets of those that are pending), durably, in one transaction.
+    ) -> List[Union[Job, QueueFull, None]]:
+        """Stores jobs (and tickets of those that are pending) in one durable transaction.
 
-        What came of each of them, a call of its own tells: it returns None, or the earlier job
-        that has the same idempotency key, when there is one; raises QueueFull when `max_pending`
-        jobs wait, StorageFull when the disk is full.
+        Returns for each job, in order: None when it is stored, the earlier job that has the same
+        idempotency key, or QueueFull when `max_pending` jobs wait.
         """
-        works = [partial(self._insert, job, max_pending) for job in jobs]
-        return [share.outcome for share in self._db.all_together(works)]
+        with self._db.write():
+            return [self._insert(job, max_pending) for job in jobs]
 
-    def _insert(self, job: Job, max_pending: int) -> Optional[Job]:
+    def _insert(self, job: Job, max_pending: int) -> Union[Job, QueueFull, None]:
         if job.idempotency_key is not None:
             earlier = self.by_key(job.idempotency_key)
             if earlier is not None:
                 return earlier
         if self._waiting() >= max_pending:
-            raise QueueFull(
+            return QueueFull(
                 f"{max_pending} jobs wait already; try again later, or raise ROBOTNI_MAX_PENDING"
             )
         self._db.sql(INSERT, cells_of(job))
@@ -138,7 +136,8 @@ class Store:
     def transition(self, verb: str, job_id: str, run: Optional[int] = None, **columns: Any) -> bool:
         """Moves a job by `verb` of TRANSITIONS and sets `columns`; whether it was in a state
         (and, where given, in the run) that allows it. With it, atomically, goes its ticket."""
-        return self._db.together(lambda: self._move(verb, job_id, run, columns))
+        with self._db.write():
+            return self._move(verb, job_id, run, columns)
 
     def _move(
         self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any], fence: str = ""
@@ -202,7 +201,8 @@ class Store:
     def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
         """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
         and the count of attempts that timed out."""
-        return self._db.together(lambda: self._settle(verb, job, timed_out, columns))
+        with self._db.write():
+            return self._settle(verb, job, timed_out, columns)
 
     def complete_and_claim(
         self,

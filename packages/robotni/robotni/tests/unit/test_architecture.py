@@ -150,7 +150,6 @@ BROAD_EXCEPTS: Dict[str, int] = {
     "engine.submit": 1,
     "shim.shim": 1,
     "shim.warm": 2,
-    "storage.database": 3,
     "web.autostart": 1,
     "web.dispatch": 3,
 }

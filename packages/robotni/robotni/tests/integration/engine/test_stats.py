@@ -15,7 +15,7 @@ from robotni.tests.processes import Server
 def end(house: House, at: float, took: float = 1.0, verb: str = "complete") -> None:
     """A job that ended at `at`, as the executor leaves it."""
     job_id = new_job_id(at - took)
-    house.store.insert_all([Job(job_id=job_id, type="add", timestamp=at - took)], 10**6)[0]()
+    house.store.insert_all([Job(job_id=job_id, type="add", timestamp=at - took)], 10**6)
     if verb == "cancel":
         house.store.transition("cancel", job_id, finished_at=at)
         return

@@ -81,7 +81,7 @@ def a_job(**fields: Any) -> Job:
 
 def stored(store: Store, **fields: Any) -> str:
     job = a_job(**fields)
-    store.insert_all([job], max_pending=10_000)[0]()
+    store.insert_all([job], max_pending=10_000)
     return job.job_id
 
 
