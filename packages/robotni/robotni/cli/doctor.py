@@ -162,9 +162,9 @@ def _database(datadir: DataDir) -> Tuple[Optional[Inspection], Finding]:
 
 
 def _judged(facts: Inspection) -> Tuple[str, str]:
-    if facts.fault:
+    if facts.damage:
         damaged = "robotni stop, then restore robotni.db from a backup"
-        return f"robotni.db is damaged: {facts.fault}", damaged
+        return f"robotni.db is damaged: {facts.damage}", damaged
     if facts.version > VERSION:
         text = f"robotni.db has format {facts.version}, this robotni knows {VERSION}"
         return text, "upgrade: pip install -U robotni"

@@ -20,7 +20,7 @@ _RECENT = 200  # jobs
 
 
 class Inspection(NamedTuple):
-    """`version` is the number of migrations the file has, `journal` its journal mode, `fault` the
+    """`version` is the number of migrations the file has, `journal` its journal mode, `damage` the
     first error that SQLite's check found, empty when it found none.
 
     The rest says of the jobs: how many are in each state, when the newest was submitted, and the
@@ -29,7 +29,7 @@ class Inspection(NamedTuple):
 
     version: int
     journal: str
-    fault: str
+    damage: str
     counts: Dict[str, int]
     newest: Optional[float]
     venvs: List[str]
@@ -45,7 +45,7 @@ def examine(path: Path, since: float) -> Inspection:
             journal = db.execute("PRAGMA journal_mode").fetchone()[0]
             check = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             found = Inspection(version, journal, "" if check == "ok" else check, {}, None, [])
-            if found.fault or not 0 < version <= VERSION:
+            if found.damage or not 0 < version <= VERSION:
                 return found
             return _with_jobs(db, found, since)
     except sqlite3.DatabaseError as error:
