@@ -200,12 +200,12 @@ def problems() -> Iterator[Tuple[str, str, str]]:
 
 
 def said_with(error: str) -> str:
-    """What the code says where it first raises this error."""
+    """What the code says where it first makes this error."""
     for node in nodes():
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            call = node.exc
-            if getattr(call.func, "id", "") == error and call.args and spoken(call.args[0]):
-                return spoken(call.args[0])
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == error and node.args:
+            text = spoken(node.args[0])
+            if text:
+                return text
     return ""
 
 

@@ -1155,7 +1155,7 @@ export interface operations {
                 /** @description comma list */
                 status?: string | null;
                 project?: string | null;
-                /** @description start of the script's or module's name, or the id */
+                /** @description start of the script's or module's name, or of the id; at most 20,000 jobs are searched for a page, so a page may be short, even empty, and have a nextCursor */
                 q?: string | null;
                 /** @description jobs in a page; fewer where they hold over 1 MiB */
                 limit?: number;

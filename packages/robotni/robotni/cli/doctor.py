@@ -171,9 +171,9 @@ def _database(datadir: DataDir) -> Tuple[Optional[Inspection], Finding]:
 
 def _database_condition(inspection: Inspection) -> Tuple[str, str]:
     """(condition, fix)"""
-    if inspection.fault:
+    if inspection.damage:
         fix = "robotni stop, then restore robotni.db from a backup"
-        return f"robotni.db is damaged: {inspection.fault}", fix
+        return f"robotni.db is damaged: {inspection.damage}", fix
     if inspection.version > VERSION:
         text = f"robotni.db has format {inspection.version}, this robotni knows only {VERSION}"
         return text, UPGRADE

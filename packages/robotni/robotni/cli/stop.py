@@ -34,7 +34,7 @@ def cancel_running(engine: Engine, datadir: DataDir, timeout: float) -> int:
             engine.cancel(job.job_id)
         except Conflict:
             pass  # it has ended meanwhile
-    wait_until(lambda: not any(run.is_held() for _, run in runs), timeout)
+    wait_until(lambda: not any(run.is_locked() for _, run in runs), timeout)
     return len(runs)
 
 
@@ -47,7 +47,7 @@ def _live_runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, RunFiles]]:
     """The running jobs whose shim lives, each with the files of its run."""
     jobs = engine.jobs(Filters(status=[RUNNING]))
     runs = [(job, RunFiles(datadir.jobs, job.job_id, job.run)) for job in jobs]
-    return [(job, run) for job, run in runs if run.is_held()]
+    return [(job, run) for job, run in runs if run.is_locked()]
 
 
 def is_served(datadir: DataDir) -> bool:

@@ -8,6 +8,7 @@ for are the business of `recovery`. The executor does not know Huey: a thread of
 """
 
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from robotni import log
@@ -93,7 +94,14 @@ class Executor:
         waiting = self._store.get(job_id)
         if waiting is None or waiting.status != PENDING or self.stop_signal.is_set():
             return None
+        self._make_folder(waiting)
         return self._store.claim(waiting, self._clock())
+
+    def _make_folder(self, waiting: Job) -> None:
+        """Makes the folder of the next run before its claim, so that afterwards its absence is no
+        sign that the run never started. Where that fails, the launch says why."""
+        with suppress(OSError):
+            self._store.run_files(waiting, waiting.run + 1).create()
 
     def _run_attempt(self, job: Job) -> Optional[Job]:
         """A claimed run to its end; returns the job that was claimed with that."""
@@ -112,7 +120,7 @@ class Executor:
     def _fail_unless_started(self, job: Job, error: Exception) -> None:
         """After a fault of robotni's own; a run that started is left to recovery."""
         run_files = self._store.run_files(job)
-        if not run_files.is_held() and not run_files.has_begun():
+        if not run_files.is_locked() and not run_files.has_started():
             self.completer.complete(job, ExitFacts(spawn_error=f"robotni failed: {error!r}."))
 
     # launch, wait
@@ -175,6 +183,8 @@ class Executor:
         waiting: Optional[Job] = None
         if not self.stop_signal.is_set() and not self.recovery.has_runs_to_adopt():
             waiting = self.reserve_next()
+        if waiting is not None:
+            self._make_folder(waiting)
         claimed: Optional[Job] = None
         try:
             claimed = self.completer.complete_by_evidence(job, exit_facts, waiting)

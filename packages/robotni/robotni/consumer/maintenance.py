@@ -90,14 +90,14 @@ class Maintenance:
         day = local_date(now)
         if self._day_to_clean is None:
             retention = self._store.retention
-            if retention.is_clean(day) or not retention.claim_day(day):
+            if retention.is_day_claimed(day) or not retention.claim_day(day):
                 return
             self._day_to_clean, self._cleaned = day, 0
         moment = now - self._settings.retention_days * DAY
         job_ids = self._store.retention.ended_before(moment, CLEAN_BATCH)
         for job_id in job_ids:
             delete_job(self._datadir.jobs, job_id)
-        self._store.retention.delete(job_ids, moment)
+        self._store.retention.delete_ended(job_ids, moment)
         self._cleaned += len(job_ids)
         if len(job_ids) < CLEAN_BATCH:
             log.cleaned(self._cleaned, self._day_to_clean)

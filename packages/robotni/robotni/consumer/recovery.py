@@ -2,9 +2,10 @@
 
 Its evidence decides, in this order. The lock of the run is held: its shim is alive, so the run is
 adopted: a thread waits for its end. `exit.json` is there: it ended so; an ended run is never called
-lost. `started` is there, or cannot be read, or a process carries the run's mark, or the machine was
-restarted, which may have taken the evidence: it is lost, and what is left of it is killed. None of
-these: it never started, and goes back to pending.
+lost. `started` is there, or cannot be read; or the folder, which is made before the claim, has been
+removed; or a process carries the run's mark; or the machine was restarted, which may have taken the
+evidence: the run is lost, and what is left of it is killed. None of these: it never started, and
+goes back to pending.
 """
 
 import time
@@ -64,7 +65,7 @@ class Recovery:
         result = "recovered"
         try:
             self._repeat_cancel(job)
-            if self._store.run_files(job).is_held():
+            if self._store.run_files(job).is_locked():
                 self._to_adopt.append(job)  # it stays in flight until a thread has adopted it
                 return "adopted"
             self.recover(job)
@@ -102,7 +103,7 @@ class Recovery:
 
     def wait_and_recover(self, job: Job) -> None:
         run_files = self._store.run_files(job)
-        while run_files.is_held():
+        while run_files.is_locked():
             if self._stop_signal.wait(LOCK_POLL):
                 return
         self.recover(job)
@@ -111,13 +112,18 @@ class Recovery:
         """Ends a run whose shim has ended, by the evidence it left; `has_started`: it surely did
         start, whatever the files say."""
         run_files = self._store.run_files(job)
-        ended = run_files.exit()
+        ended = run_files.exit_facts()
         if ended is not None:
             self._completer.complete_by_evidence(job, ended)
             return
         marks = (run_files.mark, (run_files.started() or {}).get("mark"))
         left = OrphanedProcesses(marks, run_files.result)
-        has_started = has_started or run_files.has_begun() or self._datadir.has_rebooted()
+        has_started = (
+            has_started
+            or run_files.has_started()
+            or run_files.is_removed()
+            or self._datadir.has_rebooted()
+        )
         if not has_started and not left.are_there():
             current = self._store.get(job.job_id)
             if current is not None and current.run == job.run:

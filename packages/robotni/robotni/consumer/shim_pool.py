@@ -75,7 +75,7 @@ class ShimProcess:
 
     def launch(self, run_files: RunFiles, spec: Dict[str, Any]) -> bool:
         """Hands the run and its lock to the shim; False when the shim is dead already."""
-        lock = run_files.take()
+        lock = run_files.lock()
         if lock is None:
             raise RuntimeError(f"the lock of the new run {run_files.folder} is taken")
         self.has_run = True

@@ -127,14 +127,14 @@ class Engine:
             raise InvalidRequest(
                 [FieldError("/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}")]
             )
-        jobs, more = self._store.list(filters, cursor, limit)
+        jobs, following = self._store.list(filters, cursor, limit)
         jobs = [
             self._live(job, RunFiles(self._jobs, job.job_id, job.run))
             if job.status == RUNNING
             else job
             for job in jobs
         ]
-        return jobs, jobs[-1].job_id if more else None
+        return jobs, following
 
     def jobs(self, filters: Filters) -> Iterator[Job]:
         """All that fit, newest first, page by page."""
@@ -225,7 +225,7 @@ class Engine:
 
     def _is_clean(self, day: str) -> bool:
         """Whether the clean-up of `day` has been taken on; once it is, it stays so."""
-        if self._clean_day != day and self._store.retention.is_clean(day):
+        if self._clean_day != day and self._store.retention.is_day_claimed(day):
             self._clean_day = day
         return self._clean_day == day
 
@@ -238,9 +238,9 @@ class Engine:
         """Number of jobs in each state."""
         return self._store.counts()
 
-    def ended_ever(self) -> List[Tuple[str, str, int]]:
+    def ended_totals(self) -> List[Tuple[str, str, int]]:
         """(state, error code or "", jobs) of all that ever ended."""
-        return self._store.ended_ever()
+        return self._store.ended_totals()
 
     def status(self) -> Dict[str, Any]:
         """The figures of `GET /api/worker/status`, less what only the web process knows."""

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple
 
 from robotni.jobs.models import rfc3339
 from robotni.jobs.states import CANCELLED, COMPLETED, FAILED
-from robotni.storage.statistics import Span
+from robotni.storage.statistics import Bucket
 from robotni.storage.store import Store
 
 FRESH = 5.0
@@ -54,16 +54,16 @@ class Stats:
     def _count(self, width: int, how_many: int) -> _Counted:
         began = time.monotonic()
         first = (int(self._clock() // width) - how_many + 1) * width
-        ended = {s.number: s for s in self._store.ended_since(first, width)}
+        ended = {s.number: s for s in self._store.ended_buckets(first, width)}
         buckets = [
-            _bucket(first + n * width, ended.get(n, Span(n, {}, None, None)))
+            _bucket(first + n * width, ended.get(n, Bucket(n, {}, None, None)))
             for n in range(how_many)
         ]
         ready = time.monotonic()
         return _Counted(buckets, ready + max(FRESH, SHARE * (ready - began)))
 
 
-def _bucket(start: float, ended: Span) -> Dict[str, Any]:
+def _bucket(start: float, ended: Bucket) -> Dict[str, Any]:
     return {
         "start": rfc3339(start),
         **{state: ended.jobs.get(state, 0) for state in (COMPLETED, FAILED, CANCELLED)},

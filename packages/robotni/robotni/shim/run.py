@@ -57,7 +57,7 @@ class Run:
         return True
 
     def prepare_files(self):
-        self.cancel_fifo.link(self.path("ring"))
+        self.cancel_fifo.link(self.path("cancel.fifo"))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
         self.stdin = self.open_stdin()

@@ -1,13 +1,13 @@
-"""The condition of the database file, for `robotni doctor`: looked at, never changed.
+"""What `robotni doctor` asks of the database file.
 
-Opened for reading only: no file is made, no migration run, nobody is kept waiting. It must not
-know what is good or bad; `doctor.py` judges.
+The file is opened for reading only: nothing is created, migrated or locked for writers. It must not
+know which answer is good or bad; the doctor judges.
 """
 
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 from urllib.parse import quote
 
 from robotni.errors import DataDirError
@@ -15,53 +15,50 @@ from robotni.jobs.states import STATES
 from robotni.storage.migrations import VERSION
 
 SQLITE_VERSION = sqlite3.sqlite_version_info
-_PATIENCE = 5.0
+_TIMEOUT = 5.0  # seconds to wait for a lock
 _RECENT = 200  # jobs
 
 
 class Inspection(NamedTuple):
-    """`version` is the format's; `fault` what SQLite's own check found, empty when nothing.
+    """`version` is the number of migrations the file has, `journal` its journal mode, `damage` the
+    first error that SQLite's check found, empty when it found none.
 
-    The rest is of the jobs, and empty where the format is newer than this robotni.
+    The rest says of the jobs: how many are in each state, when the newest was submitted, and the
+    venvs of recent ones. It is empty when the file is damaged or of a newer version.
     """
 
     version: int
     journal: str
-    fault: str
+    damage: str
     counts: Dict[str, int]
     newest: Optional[float]
     venvs: List[str]
 
 
 def examine(path: Path, since: float) -> Inspection:
-    """The condition of the file at `path`; `venvs` are those of jobs submitted after `since`."""
+    """The state of the file at `path`; `venvs` are those of jobs submitted at `since` or later, as
+    far as they are among the newest 200. DataDirError when the file cannot be read."""
+    uri = f"file:{quote(str(path))}?mode=ro"
     try:
-        with _reading(path) as db:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT)) as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             journal = db.execute("PRAGMA journal_mode").fetchone()[0]
-            fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            facts = Inspection(version, journal, "" if fault == "ok" else fault, {}, None, [])
-            known = fault == "ok" and 0 < version <= VERSION
-            return _with_jobs(db, facts, since) if known else facts
+            check = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            found = Inspection(version, journal, "" if check == "ok" else check, {}, None, [])
+            if found.damage or not 0 < version <= VERSION:
+                return found
+            return _with_jobs(db, found, since)
     except sqlite3.DatabaseError as error:
         raise DataDirError(f"{path} cannot be read ({error})") from None
 
 
-def _with_jobs(db: Any, facts: Inspection, since: float) -> Inspection:
+def _with_jobs(db: sqlite3.Connection, found: Inspection, since: float) -> Inspection:
     counts = dict(db.execute("SELECT status, jobs FROM tally"))
-    recent = f"SELECT timestamp, venv FROM job ORDER BY job_id DESC LIMIT {_RECENT}"
-    rows = db.execute(recent).fetchall()
-    venvs = sorted({venv for at, venv in rows if venv is not None and at >= since})
-    newest = rows[0][0] if rows else None
-    known = {state: counts.get(state, 0) for state in STATES}
-    return facts._replace(counts=known, newest=newest, venvs=venvs)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    uri = f"file:{quote(str(path))}?mode=ro"
-    db = sqlite3.connect(uri, uri=True, timeout=_PATIENCE)
-    try:
-        yield db
-    finally:
-        db.close()
+    rows = db.execute(
+        f"SELECT timestamp, venv FROM job ORDER BY job_id DESC LIMIT {_RECENT}"
+    ).fetchall()
+    return found._replace(
+        counts={state: counts.get(state, 0) for state in STATES},
+        newest=rows[0][0] if rows else None,
+        venvs=sorted({venv for at, venv in rows if venv is not None and at >= since}),
+    )

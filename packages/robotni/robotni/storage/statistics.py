@@ -1,7 +1,7 @@
-"""What ended: counted for ever by state and error code, and by when, for the statistics.
+"""What ended: totals by state and error code, which no clean-up lowers, and figures over time.
 
-`store.py` calls it within its transactions. It promises to read the index `job_ended` only, from
-the asked-for moment on, and no row, so the length of the history costs nothing.
+The figures of a period read the index `job_ended` from the beginning of the period on and no row,
+so the length of the history costs nothing. `count` belongs into the transaction that ends a job.
 """
 
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -13,8 +13,9 @@ from robotni.storage.database import Database
 HOUR = 3600
 
 
-class Span(NamedTuple):
-    """What ended within span `number`; the seconds are of completed and failed runs."""
+class Bucket(NamedTuple):
+    """What ended in one span of time. `jobs` counts by state; `p50` and `p95` are the seconds that
+    completed and failed runs took, None when there were none."""
 
     number: int
     jobs: Dict[str, int]
@@ -22,7 +23,8 @@ class Span(NamedTuple):
     p95: Optional[float]
 
 
-def count(db: Database, state: str, error: Optional[JobError]) -> None:
+def count_ended(db: Database, state: str, error: Optional[JobError]) -> None:
+    """Adds a job that ended to the totals."""
     db.sql(
         "INSERT INTO ended_tally VALUES (?, ?, 1) "
         "ON CONFLICT (status, code) DO UPDATE SET jobs = jobs + 1",
@@ -30,40 +32,45 @@ def count(db: Database, state: str, error: Optional[JobError]) -> None:
     )
 
 
-def ever(db: Database) -> List[Tuple[str, str, int]]:
-    """(state, error code or "", jobs)."""
+def totals(db: Database) -> List[Tuple[str, str, int]]:
+    """The totals: (state, error code or "", number of jobs)."""
     rows = db.sql("SELECT status, code, jobs FROM ended_tally ORDER BY 1, 2").fetchall()
     return [(state, code, jobs) for state, code, jobs in rows]
 
 
-def spans(db: Database, since: float, width: float) -> List[Span]:
+def buckets(db: Database, since: float, width: float) -> List[Bucket]:
+    """What ended at `since` or later, in spans of `width` seconds that are numbered from there;
+    a span in which nothing ended is left out."""
     number = "CAST((finished_at - ?) / ? AS INTEGER)"
-    window = "FROM job WHERE finished_at >= ?"
+    ended = "FROM job WHERE finished_at >= ?"
     counts = db.sql(
-        f"SELECT {number}, status, count(*) {window} GROUP BY 1, 2", (since, width, since)
+        f"SELECT {number}, status, count(*) {ended} GROUP BY 1, 2", (since, width, since)
     ).fetchall()
     ranks = db.sql(
-        "SELECT span, took, place, total FROM ("
-        "SELECT span, took, row_number() OVER (PARTITION BY span ORDER BY took) AS place, "
+        "SELECT span, seconds, rank, total FROM ("
+        "SELECT span, seconds, row_number() OVER (PARTITION BY span ORDER BY seconds) AS rank, "
         "count(*) OVER (PARTITION BY span) AS total FROM ("
         f"SELECT {number} AS span, "
-        "CASE WHEN status IN (?, ?) THEN finished_at - started_at END AS took "
-        f"{window}) WHERE took IS NOT NULL) "
-        "WHERE place IN ((total + 1) / 2, (total * 95 + 99) / 100)",
+        "CASE WHEN status IN (?, ?) THEN finished_at - started_at END AS seconds "
+        f"{ended}) WHERE seconds IS NOT NULL) "
+        "WHERE rank IN ((total * 50 + 99) / 100, (total * 95 + 99) / 100)",
         (since, width, COMPLETED, FAILED, since),
     ).fetchall()
-    return _spans(counts, ranks)
+    return _buckets(counts, ranks)
 
 
-def _spans(counts: Iterable[Any], ranks: Iterable[Any]) -> List[Span]:
-    """By nearest rank: the p-th of n is the one at place ceil(p n)."""
+def _buckets(counts: Iterable[Any], ranks: Iterable[Any]) -> List[Bucket]:
+    """Percentiles are by nearest rank: of n values the p-th is the one at rank ceil(n p / 100)."""
     jobs: Dict[int, Dict[str, int]] = {}
-    for number, state, how_many in counts:
-        jobs.setdefault(number, {})[state] = how_many
-    took = {
-        (number, share): seconds
-        for number, seconds, place, total in ranks
-        for share in (50, 95)
-        if place == (total * share + 99) // 100
+    for number, state, ended in counts:
+        jobs.setdefault(number, {})[state] = ended
+    percentiles = {
+        (number, percent): seconds
+        for number, seconds, rank, total in ranks
+        for percent in (50, 95)
+        if rank == (total * percent + 99) // 100
     }
-    return [Span(n, jobs[n], took.get((n, 50)), took.get((n, 95))) for n in sorted(jobs)]
+    return [
+        Bucket(number, jobs[number], percentiles.get((number, 50)), percentiles.get((number, 95)))
+        for number in sorted(jobs)
+    ]

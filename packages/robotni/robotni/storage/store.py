@@ -109,9 +109,10 @@ class Store:
         cells = self._db.sql(f"{SELECT} {where}", values).fetchone()
         return None if cells is None else to_job(cells)
 
-    def list(self, filters: Filters, before: Optional[str], limit: int) -> Tuple[List[Job], bool]:
-        """(newest first, those older than job id `before`, without `attempts` and `stdin`; whether
-        there are more). Fewer than `limit` where they hold much."""
+    def list(
+        self, filters: Filters, before: Optional[str], limit: int
+    ) -> Tuple[List[Job], Optional[str]]:
+        """See `queries.find`."""
         return find(self._db, filters, before, limit)
 
     def running(self) -> List[Job]:
@@ -137,13 +138,13 @@ class Store:
         ).fetchone()
         return row[0], row[1]
 
-    def ended_since(self, since: float, width: float) -> List[statistics.Span]:
+    def ended_buckets(self, since: float, width: float) -> List[statistics.Bucket]:
         """What ended from `since` on, by spans of `width` seconds; empty ones are left out."""
-        return statistics.spans(self._db, since, width)
+        return statistics.buckets(self._db, since, width)
 
-    def ended_ever(self) -> List[Tuple[str, str, int]]:
+    def ended_totals(self) -> List[Tuple[str, str, int]]:
         """(state, error code or "", jobs) of all that ever ended; the clean-up lowers nothing."""
-        return statistics.ever(self._db)
+        return statistics.totals(self._db)
 
     def next_due(self) -> Optional[float]:
         """When the next scheduled job is due, seconds since the epoch."""
@@ -181,7 +182,7 @@ class Store:
         )
         won: bool = cursor.rowcount == 1
         if won and to in TERMINAL:
-            statistics.count(self._db, to, values.get("error"))
+            statistics.count_ended(self._db, to, values.get("error"))
         return won
 
     def claim(self, waiting: Job, now: float) -> Optional[Job]:

@@ -124,12 +124,11 @@ def raw(server: Server, data: bytes) -> Answer:
 
 
 def long_search(server: Server) -> bytes:
-    """A request that takes about 10 ms: a search through 15,000 jobs that matches none."""
+    """A request that takes more than 10 ms: it looks through 15,000 jobs and finds none."""
     store = Store(DataDir(server.data))
     old = [
-        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project=p, name=name)
-        for p, names in (("web", [f"1{n}.py" for n in range(300)]), ("nightly", ["2.py"] * 15_000))
-        for n, name in enumerate(names, len(names))
+        Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project="nightly")
+        for n in range(15_000)
     ]
     store.insert_all(old, 10**6)
     store.close()

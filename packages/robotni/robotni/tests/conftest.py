@@ -64,7 +64,10 @@ class House:
         """The next run of a pending job, claimed as a thread of the worker does it."""
         waiting = self.store.get(job_id)
         pending = waiting is not None and waiting.status == "pending"
-        return self.store.claim(waiting, self.clock.now) if pending and waiting else None
+        if waiting is None or not pending:
+            return None
+        self.store.run_files(waiting, waiting.run + 1).create()
+        return self.store.claim(waiting, self.clock.now)
 
     def script(self, text: str, name: str = "script.py") -> str:
         (self.project / name).write_text(text)

@@ -226,7 +226,7 @@ def _add_metrics(
     def get_metrics() -> Response:
         from robotni.web.metrics import CONTENT_TYPE, Metrics  # 1.3 MB that most servers never need
 
-        figures = (engine.status, engine.ended_ever, autostart.is_worker_running)
+        figures = (engine.status, engine.ended_totals, autostart.is_worker_running)
         text = Metrics(*figures, answers).render()
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 

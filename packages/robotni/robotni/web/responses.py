@@ -53,7 +53,7 @@ def output_response(request: Request, run_files: Optional[RunFiles]) -> Response
         )
     if run_files is None:
         return Response(b"", media_type=TEXT, headers={"Accept-Ranges": "bytes"})
-    chunks = run_files.slice(start, size - start).chunks
+    chunks = run_files.read_from(start, size - start).chunks
     headers = {"Accept-Ranges": "bytes"}
     if asked:
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"

@@ -45,7 +45,7 @@ def _is_unproven(job: Job, testimony: witness.Testimony) -> bool:
 
 def _lost_in_spite(datadir: DataDir, job: Job) -> int:
     lost: Set[int] = {a.run for a in job.attempts if a.error is not None and a.error.code == LOST}
-    return sum(RunFiles(datadir.jobs, job.job_id, run).exit() is not None for run in lost)
+    return sum(RunFiles(datadir.jobs, job.job_id, run).exit_facts() is not None for run in lost)
 
 
 def _strangers(datadir: DataDir) -> List[Path]:

@@ -58,7 +58,7 @@ def test_of_submits_around_the_idle_exit_none_is_stranded(
         for job_id in reversed(jobs):
             assert server.wait_for(job_id)["status"] == "completed"
         time.sleep(0.1 + 0.02 * (number % 12))  # the worker is about to leave, leaves, has left
-    assert server.worker_log().count("idle, gone") >= 3
+    assert server.worker_log().count("idle, stopped") >= 3
 
 
 def test_of_20_workers_started_at_once_one_lives(make_server: Callable[..., Server]) -> None:

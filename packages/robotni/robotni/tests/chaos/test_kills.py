@@ -145,7 +145,7 @@ def test_the_audit_finds_a_job_called_lost_that_had_ended(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
     house.claim(job.job_id)
     folder = house.datadir.jobs / job.job_id / "1"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "started").write_text('{"mark": null}')
     house.executor.recovery.sweep()
     assert counts(house) == {}

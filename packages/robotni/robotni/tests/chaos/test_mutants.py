@@ -80,7 +80,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "the exit file is ignored": Mutant(
         "runner.py",
-        "        ended = run_files.exit()\n",
+        "        ended = run_files.exit_facts()\n",
         "        ended = None\n",
         "test_runner.py::test_evidence_of_an_end_is_never_called_lost",
     ),
@@ -104,8 +104,8 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "a folder that is gone tells nothing": Mutant(
         "runner.py",
-        "has_begun or run_files.is_gone() or run_files.has_begun()",
-        "has_begun or run_files.has_begun()",
+        "has_begun or run_files.is_gone() or run_files.has_started()",
+        "has_begun or run_files.has_started()",
         "test_runner.py::test_a_claimed_run_whose_folder_is_gone_is_lost",
     ),
     "the folder is made after the claim": Mutant(
@@ -190,7 +190,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "the clean-up asks for no day": Mutant(
         "upkeep.py",
-        "if self._store.retention.is_clean(day) or not self._store.retention.claim_day(day):",
+        "if self._store.retention.is_day_claimed(day) or not self._store.retention.claim_day(day):",
         "if False:",
         "test_engine.py::test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back",
     ),

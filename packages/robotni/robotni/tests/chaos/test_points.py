@@ -77,7 +77,7 @@ def test_a_shim_killed_at_any_point_starts_nothing_twice_and_forgets_no_end(
     after = house.engine.get(job.job_id)
     begun = len(lines.read_text().splitlines()) if lines.exists() else 0
     run_files = RunFiles(house.datadir.jobs, job.job_id, 1)
-    started, ended = run_files.started() is not None, run_files.exit() is not None
+    started, ended = run_files.started() is not None, run_files.exit_facts() is not None
     code = after.error.code if after.error else None
     if ended:
         assert (after.status, begun) == ("completed", 1)

@@ -146,7 +146,7 @@ def test_serve_and_the_worker_it_starts_log_json_and_nothing_else(
     assert of(web, "stopped")["running"] == 0
     assert of(worker, "started") == {**of(worker, "started"), "job": job_id, "attempt": 1}
     assert of(worker, "ended")["error"] == "none"
-    assert of(worker, "worker gone")["pid"] == of(worker, "worker started")["pid"]
+    assert of(worker, "worker stopped")["pid"] == of(worker, "worker started")["pid"]
 
 
 def test_what_uvicorn_says_of_a_crash_is_one_line(make_server: Callable[..., Server]) -> None:

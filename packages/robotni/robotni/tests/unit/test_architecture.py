@@ -149,7 +149,6 @@ BROAD_EXCEPTS: Dict[str, int] = {
     "consumer.recovery": 1,
     "engine.submit": 1,
     "shim.standby_program": 1,
-    "storage.database": 3,
     "web.autostart": 1,
     "web.dispatch": 3,
 }

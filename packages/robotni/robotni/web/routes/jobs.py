@@ -101,7 +101,10 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
         ),
         project: Optional[str] = Query(None, max_length=64),
         q: Optional[str] = Query(
-            None, max_length=200, description="start of the script's or module's name, or the id"
+            None,
+            max_length=200,
+            description="start of the script's or module's name, or of the id; at most 20,000 jobs "
+            "are searched for a page, so a page may be short, even empty, and have a nextCursor",
         ),
         limit: int = Query(
             50, ge=1, le=200, description="jobs in a page; fewer where they hold over 1 MiB"

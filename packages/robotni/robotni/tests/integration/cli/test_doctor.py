@@ -243,6 +243,4 @@ def test_a_server_with_another_token_is_reported(make_server: Callable[..., Serv
 def test_the_differences_between_warm_and_cold_runs_are_listed(tmp_path: Path) -> None:
     listed = [finding.text for finding in examine(tmp_path)["warm runs"]]
     assert listed == list(DIFFERENCES)
-    assert any("hash seed" in line for line in listed)
-    assert any("-X" in line for line in listed)
     assert "warm runs" not in examine(tmp_path, warm_max=0)

@@ -41,7 +41,7 @@ def test_no_job_is_stranded_around_the_idle_exit(make_server: Callable[..., Serv
         time.sleep(0.3 + 0.01 * (number % 20))
     for job_id in jobs:
         assert server.wait_for(job_id)["status"] == "completed"
-    assert server.worker_log().count("idle, gone") >= 3
+    assert server.worker_log().count("idle, stopped") >= 3
 
 
 def test_a_burst_of_submits_starts_one_worker(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any, Callable
@@ -284,6 +285,27 @@ def test_a_claimed_run_without_a_trace_goes_back_to_pending(house: House) -> Non
     assert house.executor.reserve_next() == house.store.get(job.job_id)
 
 
+def test_a_claimed_run_whose_folder_was_removed_is_lost(house: House) -> None:
+    house.executor.recovery.sweep()
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    house.claim(job.job_id)
+    shutil.rmtree(house.datadir.jobs / job.job_id)
+    house.executor.recovery.sweep()
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, ended.attempt, code(ended)) == ("failed", 1, "lost")
+
+
+def test_the_folder_of_a_run_is_there_before_it_is_claimed(house: House) -> None:
+    jobs = [house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(2)]
+    sql = house.store._db.sql
+    sql("CREATE TRIGGER no_claim BEFORE UPDATE ON job WHEN NEW.status = 'running' "
+        "BEGIN SELECT RAISE(FAIL, 'killed here'); END")  # fmt: skip
+    with pytest.raises(Exception, match="killed here"):
+        house.executor.run(jobs[0].job_id)
+    assert (house.datadir.jobs / jobs[0].job_id / "1").is_dir()
+    sql("DROP TRIGGER no_claim")
+
+
 def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
     house: House,
 ) -> None:
@@ -323,7 +345,7 @@ def test_evidence_of_an_end_is_never_called_lost(house: House) -> None:
     fresh = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
     house.claim(fresh.job_id)
     folder = house.datadir.jobs / fresh.job_id / "1"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "started").write_text('{"mark": null}')
     (folder / "exit.json").write_bytes(exit_json.read_bytes())
     house.executor.recovery.sweep()
@@ -334,7 +356,7 @@ def test_a_start_without_an_end_is_lost(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
     house.claim(job.job_id)
     folder = house.datadir.jobs / job.job_id / "1"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "started").write_text('{"mark": null}')
     house.executor.recovery.sweep()
     ended = house.engine.get(job.job_id)

@@ -15,14 +15,16 @@ from robotni.tests.processes import Server
 def end(house: House, at: float, took: float = 1.0, verb: str = "complete") -> None:
     """A job that ended at `at`, as the executor leaves it."""
     job_id = new_job_id(at - took)
-    house.store.insert_all([Job(job_id=job_id, type="add", timestamp=at - took)], 10**6)
+    waiting = Job(job_id=job_id, type="add", timestamp=at - took)
+    house.store.insert_all([waiting], 10**6)
     if verb == "cancel":
         house.store.transition("cancel", job_id, finished_at=at)
         return
-    job = house.store.claim(job_id, at - took)
+    job = house.store.claim(waiting, at - took)
     assert job is not None
     error = JobError(code="timeout", message="it took too long") if verb == "fail" else None
-    assert house.store.settle(verb, job, False, finished_at=at, error=error)
+    columns = {"finished_at": at, "error": error}
+    assert house.store.complete(verb, job, columns, False, None, at)[0]
 
 
 def buckets(house: House, window: str = "1h") -> Any:
@@ -88,7 +90,7 @@ def test_only_the_index_is_read_and_only_from_the_window_on(house: House) -> Non
         return original(statement, values)
 
     house.store._db.sql = listen  # type: ignore[method-assign]
-    house.store.ended_since(0, 60)
+    house.store.ended_buckets(0, 60)
     assert len(said) == 2
     for statement, values in said:
         plan = original(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
@@ -112,10 +114,10 @@ def test_the_store_counts_what_ended_and_no_clean_up_lowers_it(house: House) -> 
     end(house, now, verb="fail")
     end(house, now, verb="cancel")
     ended = [("cancelled", "", 1), ("completed", "", 2), ("failed", "timeout", 1)]
-    assert house.store.ended_ever() == ended
-    house.store.retention.delete(house.store.retention.ended_before(now + 1, 10), now)
+    assert house.store.ended_totals() == ended
+    house.store.retention.delete_ended(house.store.retention.ended_before(now + 1, 10), now)
     assert sum(house.store.counts().values()) == 0
-    assert house.store.ended_ever() == ended
+    assert house.store.ended_totals() == ended
 
 
 def test_the_statistics_over_http(make_server: Callable[..., Server]) -> None:

@@ -84,7 +84,7 @@ class Launcher:
         ended = self.shim.wait(self.stop_signal.fd)
         said = (self.jobs.parent / "log").read_text()
         assert ended == ENDED, f"{ended}, shim {self.shim._process.poll()}: {said}"
-        facts: Optional[Dict[str, Any]] = self.run_files.exit()
+        facts: Optional[Dict[str, Any]] = self.run_files.exit_facts()
         assert facts is not None
         return facts
 
@@ -109,7 +109,7 @@ def test_output_exit_code_and_evidence_of_a_run(launcher: Launcher) -> None:
     assert facts["outputBytes"] == 8
     assert not facts["outputTruncated"]
     assert launcher.run_files.started() is None  # it has become that of the end
-    assert not launcher.run_files.is_held()
+    assert not launcher.run_files.is_locked()
 
 
 def test_the_worker_is_told_what_the_evidence_says(launcher: Launcher) -> None:
@@ -277,9 +277,9 @@ def test_a_run_goes_on_when_the_worker_is_gone(launcher: Launcher) -> None:
     launcher.start("import time; print('a'); time.sleep(0.5); print('b')")
     eventually(lambda: launcher.output() == "a\n")
     launcher.shim.close()
-    assert launcher.run_files.is_held()
-    eventually(lambda: not launcher.run_files.is_held())
-    facts = launcher.run_files.exit()
+    assert launcher.run_files.is_locked()
+    eventually(lambda: not launcher.run_files.is_locked())
+    facts = launcher.run_files.exit_facts()
     assert facts is not None
     assert facts["exitCode"] == 0
     assert launcher.output() == "a\nb\n"
@@ -294,7 +294,7 @@ def test_a_worker_that_leaves_the_last_answer_unread_leaves_no_complaint(
     shim = psutil.Process(launcher.shim.pid)
     launcher.shim.close()
     shim.wait(10)
-    assert launcher.run_files.exit() is not None
+    assert launcher.run_files.exit_facts() is not None
 
 
 def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
@@ -309,8 +309,8 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves(
     assert started is not None
     os.kill(started["shim"], signal.SIGKILL)
     assert launcher.shim.wait(launcher.stop_signal.fd) == DIED
-    eventually(lambda: not launcher.run_files.is_held())
-    assert launcher.run_files.exit() is None
+    eventually(lambda: not launcher.run_files.is_locked())
+    assert launcher.run_files.exit_facts() is None
     eventually(lambda: len(launcher.survivors()) >= 2)
     assert OrphanedProcesses([started["mark"]], "no/such/run").kill()
     eventually(lambda: launcher.survivors() == [], 2)
@@ -332,7 +332,7 @@ def test_a_script_that_stops_its_shim_ends_in_time_all_the_same(
     worker.start()
     if told == "cancel":
         launcher.run_files.request_cancel()
-    assert eventually(launcher.run_files.exit)["stoppedBy"] == told
+    assert eventually(launcher.run_files.exit_facts)["stoppedBy"] == told
     worker.join(10)
     assert launcher.survivors() == []
 
@@ -437,7 +437,7 @@ def test_without_evidence_nothing_was_started(launcher: Launcher) -> None:
     launcher.start("print('never')")
     assert launcher.shim.wait(launcher.stop_signal.fd) == NOT_STARTED
     assert blocked.started() is None
-    assert not blocked.is_held()
+    assert not blocked.is_locked()
 
 
 def test_a_script_sees_no_descriptor_but_its_own_three(launcher: Launcher) -> None:

@@ -157,7 +157,7 @@ class Bench:
 
     def end(self, shim: ShimProcess) -> Dict[str, Any]:
         assert shim.wait(self.stop_signal.fd) == ENDED
-        facts = self.run_files.exit()
+        facts = self.run_files.exit_facts()
         assert facts is not None
         return facts
 
@@ -549,9 +549,9 @@ def test_a_run_goes_on_when_the_worker_is_gone(bench: Bench) -> None:
     bench.start(shim, b"import time; print('a'); time.sleep(0.4); print('b')")
     eventually(lambda: bench.output() == "a\n")
     shim.close()
-    assert bench.run_files.is_held()
-    eventually(lambda: not bench.run_files.is_held())
-    facts = bench.run_files.exit()
+    assert bench.run_files.is_locked()
+    eventually(lambda: not bench.run_files.is_locked())
+    facts = bench.run_files.exit_facts()
     assert facts is not None and facts["exitCode"] == 0
     assert bench.output() == "a\nb\n"
     eventually(lambda: not is_running(shim.pid))
@@ -568,7 +568,7 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_the_script(bench: B
     assert started is not None and started["shim"] == shim.pid
     os.kill(shim.pid, signal.SIGKILL)
     assert shim.wait(bench.stop_signal.fd) == DIED
-    eventually(lambda: not bench.run_files.is_held())
+    eventually(lambda: not bench.run_files.is_locked())
     assert all(map(is_running, pids))
     assert OrphanedProcesses([started["mark"]], "no/such/run").kill()
     assert not any(map(is_running, pids))

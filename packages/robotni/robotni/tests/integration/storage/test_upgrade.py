@@ -1,6 +1,5 @@
-"""From one release to another: the file of the first one, and take-over while jobs run."""
+"""Upgrades: a worker of a newer version takes over while jobs run; a newer database is refused."""
 
-import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,7 +8,8 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from robotni.storage import migrations as schema
+from robotni.storage.database import Database
+from robotni.storage.migrations import VERSION
 from robotni.system import worker_lock as workerlock
 from robotni.system.datadir import DataDir
 from robotni.tests.integration.cli.test_commands import robotni
@@ -17,88 +17,12 @@ from robotni.tests.integration.consumer.test_recovery import WITNESS, begun, let
 from robotni.tests.paths import PACKAGE
 from robotni.tests.processes import Server, eventually
 
-FIRST_RELEASE = Path(__file__).with_name("first_release.sql")
-WITHIN = 3.0 + 3.0  # seconds a job may wait because of a take-over, and for a loaded machine
-
-
-def lay_down_first_release(project: Path) -> None:
-    datadir = DataDir(project / ".robotni").open()
-    text = FIRST_RELEASE.read_text().replace("/srv/project", str(project))
-    with closing(sqlite3.connect(str(datadir.database))) as db:
-        db.executescript(text)
-
-
-def test_a_database_of_the_first_release_is_shown_and_its_jobs_run(
-    make_server: Callable[..., Server], project: Path
-) -> None:
-    (project / "hello.py").write_text("import sys\nprint(sys.argv[1:], sys.stdin.read())\n")
-    lay_down_first_release(project)
-    datadir = DataDir(project / ".robotni")
-    datadir.remember_boot()  # the machine has not gone down since
-    (datadir.jobs / "01a0c45073d07000b3f076bcaeb7e2b4" / "1").mkdir(parents=True)  # claimed
-    server = make_server(retention_days=36500)
-    jobs = {job["project"]: job["jobId"] for job in server.client.jobs()}
-    assert list(jobs) == ["cancelled", "failed", "completed", "running", "pending", "scheduled"]
-    for name in ("scheduled", "pending", "running"):
-        job = server.wait_for(jobs[name])
-        assert (job["status"], job["attempt"]) == ("completed", 1), job
-        stdin = "words\n" if name == "pending" else ""
-        assert job["output"] == f"['a b', '--n'] {stdin}\n"
-    completed, failed = server.client.get(jobs["completed"]), server.client.get(jobs["failed"])
-    assert (completed["result"], completed["progress"]["message"]) == ({"rows": 3}, "done")
-    assert (failed["exitCode"], failed["error"]["code"]) == (7, "exit_nonzero")
-    assert server.client.get(jobs["cancelled"])["finishedAt"] == "2026-09-21T14:13:51.000Z"
-    assert server.client.status()["jobs"]["completed"] == 4
-    again = server.client.retry(jobs["failed"])
-    assert server.wait_for(again.id)["status"] == "completed"
-
-
-# The rule of schema.py
-
-
-def harms_an_older_process(statement: str) -> bool:
-    """Whether a step does more than add what an older release need not know of."""
-    text = " ".join(statement.split())
-    if re.match(r"(CREATE (TABLE|INDEX)|DROP INDEX)\b", text, re.IGNORECASE):
-        return False
-    column = re.match(r"ALTER TABLE \w+ ADD (COLUMN )?\w+ ?(.*)", text, re.IGNORECASE)
-    if column is None:
-        return True
-    return "NOT NULL" in column[2].upper() and "DEFAULT" not in column[2].upper()
-
-
-def test_a_migration_only_adds() -> None:
-    later = [statement for step in schema.MIGRATIONS[1:] for statement in step]
-    assert [statement for statement in later if harms_an_older_process(statement)] == []
-
-
-@pytest.mark.parametrize(
-    ("statement", "harms"),
-    [
-        ("CREATE TABLE more (a)", False),
-        ("CREATE INDEX job_by_more ON job (more)", False),
-        ("DROP INDEX job_by_more", False),
-        ("ALTER TABLE job ADD COLUMN more TEXT", False),
-        ("ALTER TABLE job ADD COLUMN more INTEGER NOT NULL DEFAULT 0", False),
-        ("ALTER TABLE job ADD COLUMN more INTEGER NOT NULL", True),
-        ("ALTER TABLE job RENAME COLUMN name TO label", True),
-        ("ALTER TABLE job DROP COLUMN name", True),
-        ("CREATE UNIQUE INDEX one_name ON job (name)", True),
-        ("CREATE TRIGGER t BEFORE UPDATE ON job BEGIN SELECT 1; END", True),
-        ("UPDATE job SET name = ''", True),
-        ("DROP TABLE clean_day", True),
-    ],
-)
-def test_the_rule_sees_what_harms(statement: str, harms: bool) -> None:
-    assert harms_an_older_process(statement) is harms
-
-
-# A newer release, made by hand: this code under another version, with one more migration
+MAX_WAIT = 3.0 + 3.0  # seconds a job may wait: for the take-over, and for a loaded machine
 
 
 @pytest.fixture
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder to put on PYTHONPATH."""
+    """A folder for PYTHONPATH with a newer version: this code, and one migration more."""
     folder = tmp_path_factory.mktemp("newer")
     ignored = shutil.ignore_patterns("tests", "__pycache__")
     shutil.copytree(str(PACKAGE), str(folder / "robotni"), ignore=ignored)
@@ -111,7 +35,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def upgraded(project: Path, newer: Path) -> Iterator[Server]:
-    """`robotni serve` of the newer release in the same project; not started yet."""
+    """`robotni serve` of the newer version in the same project; not started yet."""
     server = Server(project, workers=2, kill_grace=2)
     server.environ["PYTHONPATH"] = str(newer)
     yield server
@@ -126,14 +50,14 @@ def seconds_waited(job: Dict[str, Any]) -> float:
     return (seconds(job["startedAt"]) - seconds(job["timestamp"])) % 86400
 
 
-def one_quick_job(server: Server) -> float:
-    """Runs one; the seconds it waited for its start."""
+def run_a_quick_job(server: Server) -> float:
+    """The seconds it waited for its start."""
     job = server.wait_for(server.submit("print(1)"))
     assert (job["status"], job["attempt"], job["output"]) == ("completed", 1, "1\n")
     return seconds_waited(job)
 
 
-def test_a_newer_release_takes_over_while_jobs_run_and_are_submitted(
+def test_a_newer_version_takes_over_while_jobs_run_and_are_submitted(
     make_server: Callable[..., Server], upgraded: Server
 ) -> None:
     old = make_server(workers=2)
@@ -143,11 +67,11 @@ def test_a_newer_release_takes_over_while_jobs_run_and_are_submitted(
     upgraded.start()
     waited: List[float] = []
     while old_worker.is_running() and len(waited) < 200:
-        for server in (old, upgraded):  # one after the other, so that none waits for a place
-            waited.append(one_quick_job(server))
+        for server in (old, upgraded):  # one after the other, so that none waits for a slot
+            waited.append(run_a_quick_job(server))
     old_worker.wait(10)
-    waited.append(one_quick_job(old))  # the old web process is of use as long as it lives
-    assert max(waited) < WITHIN
+    waited.append(run_a_quick_job(old))  # the old web process still works
+    assert max(waited) < MAX_WAIT
     assert workerlock.holder(DataDir(old.data)) == "99.0"
     refused = old.start_worker("--on-demand")
     assert refused.wait(20) == 2
@@ -172,14 +96,14 @@ def test_an_idle_old_worker_is_replaced_too(
 
 @pytest.mark.parametrize("command", ["serve", "worker", "stop"])
 def test_a_newer_database_is_refused_with_a_sentence(project: Path, command: str) -> None:
-    lay_down_first_release(project)
-    path = project / ".robotni" / "robotni.db"
+    path = DataDir(project / ".robotni").open().database
+    Database(path).close()
     with closing(sqlite3.connect(str(path))) as db:
         db.execute("PRAGMA user_version = 99")
     answer = robotni(command, cwd=project, port=0)
     assert answer.returncode == 2
     assert answer.stderr == (
         f"robotni: {path} was written by a newer robotni (format 99, this one knows "
-        f"{schema.VERSION}); upgrade with pip install -U robotni\n"
+        f"{VERSION}); upgrade with pip install -U robotni\n"
     )
     assert "listens on" not in answer.stdout

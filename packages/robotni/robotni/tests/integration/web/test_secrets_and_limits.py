@@ -22,6 +22,7 @@ from robotni.tests.calls import HELLO, serving
 from robotni.tests.conftest import House
 from robotni.tests.paths import PACKAGE
 from robotni.tests.processes import PROGRAM, Server, eventually, free_port
+from robotni.tests.unit.consumer.test_huey_queue import huey_of
 from robotni.web import security as guard
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -70,6 +71,7 @@ def test_a_pickle_bomb_does_not_go_off_in_the_web_process_either(tmp_path: Path)
     for server in serving(tmp_path, autostart=0):  # so that nobody takes it from the table
         waiting = server.client.submit(HELLO)["jobId"]
         house = House(server.project, data_dir=server.data)
+        huey_of(house).storage.close()  # Huey has made its tables
         bomb = pickle.dumps(Bomb(str(server.project / "went-off")))
         house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (bomb,))
         for path in ("/queue/", f"/result/{waiting}", "/api/worker/status", "/readyz", "/metrics"):

@@ -168,7 +168,7 @@ def test_a_terminal_row_does_not_change_by_raw_sql_either(
 
 def test_a_terminal_row_can_be_deleted_by_the_clean_up(store: Store) -> None:
     job_id = stored(store, status=COMPLETED, finished_at=NOW)
-    store.retention.delete([job_id], NOW)
+    store.retention.delete_ended([job_id], NOW)
     assert store.get(job_id) is None
 
 

@@ -1,138 +1,120 @@
-"""Writes of several threads in one transaction: stored together, failing apart."""
+"""Writes: one durable transaction each, one after the other, and nothing of one that fails."""
 
 import os
+import sqlite3
 import subprocess
 import sys
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Iterator, List
 
 import pytest
 
 from robotni.errors import StorageFull
+from robotni.storage.database import Database
 from robotni.system.locks import release_lock, take_lock
-from robotni.tests.conftest import House
-from robotni.tests.processes import eventually
 
 BIG = "INSERT INTO clean_day VALUES (hex(randomblob(1000000)))"
 
 
-class Crowd:
-    """Threads that all wait for the file, which somebody else has."""
-
-    def __init__(self, house: House) -> None:
-        self.db = house.store._db
-        self._pool = ThreadPoolExecutor(8)
-        self._turn = take_lock(house.datadir.path / "write.lock")
-
-    def wants(self, work: Callable[[], Any]) -> "Future[Any]":
-        before = len(self.db._shares)
-        future = self._pool.submit(self.db.together, work)
-        eventually(lambda: len(self.db._shares) == before + 1)
-        return future
-
-    def go(self) -> None:
-        release_lock(self._turn)
-        self._pool.shutdown()
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "robotni.db"
 
 
 @pytest.fixture
-def crowd(house: House) -> Crowd:
-    return Crowd(house)
+def db(path: Path) -> Iterator[Database]:
+    database = Database(path)
+    yield database
+    database.close()
 
 
-def days(crowd: Crowd) -> List[str]:
-    return [day for (day,) in crowd.db.sql("SELECT day FROM clean_day ORDER BY day").fetchall()]
+def store(db: Database, day: str) -> None:
+    with db.write():
+        db.sql("INSERT INTO clean_day VALUES (?)", (day,))
 
 
-def storing(crowd: Crowd, day: str) -> Callable[[], Any]:
-    def store() -> Any:
-        crowd.db.sql("INSERT INTO clean_day VALUES (?)", (day,))
-        return day, threading.get_ident(), crowd.db.sql("SELECT total_changes()").fetchone()
-
-    return store
+def days(db: Database) -> List[str]:
+    return [day for (day,) in db.sql("SELECT day FROM clean_day ORDER BY day").fetchall()]
 
 
-def test_all_that_wait_are_stored_by_one_of_them_and_each_has_its_own_result(crowd: Crowd) -> None:
-    futures = [crowd.wants(storing(crowd, str(number))) for number in range(5)]
-    crowd.go()
-    results = [future.result() for future in futures]
-    assert [day for day, _, _ in results] == days(crowd) == list("01234")
-    assert len({thread for _, thread, _ in results}) == 1
-    assert len({changes for _, _, changes in results}) == 5
+def test_a_write_is_seen_by_others_once_it_is_over(db: Database, path: Path) -> None:
+    other = Database(path)
+    with db.write():
+        db.sql("INSERT INTO clean_day VALUES ('1')")
+        assert (days(db), days(other)) == (["1"], [])
+    assert days(other) == ["1"]
+    other.close()
 
 
-def test_what_one_raises_undoes_its_own_part_alone(crowd: Crowd) -> None:
-    def fail() -> None:
-        storing(crowd, "never")()
-        raise ValueError("its own")
-
-    first = crowd.wants(storing(crowd, "1"))
-    failing, twice = crowd.wants(fail), crowd.wants(storing(crowd, "1"))
-    last = crowd.wants(storing(crowd, "2"))
-    crowd.go()
-    assert (first.result()[0], last.result()[0]) == ("1", "2")
-    with pytest.raises(ValueError, match="its own"):
-        failing.result()
-    with pytest.raises(Exception, match="UNIQUE"):
-        twice.result()
-    assert days(crowd) == ["1", "2"]
+def test_a_snapshot_does_not_see_what_is_written_meanwhile(db: Database, path: Path) -> None:
+    other = Database(path)
+    with other.snapshot():
+        assert days(other) == []
+        store(db, "1")
+        assert days(other) == []
+    assert days(other) == ["1"]
+    other.close()
 
 
-def test_what_one_raises_alone_undoes_it(house: House) -> None:
-    def fail() -> None:
-        house.store._db.sql("INSERT INTO clean_day VALUES ('never')")
-        raise ValueError("its own")
+def test_threads_write_one_after_the_other(db: Database) -> None:
+    def write(_: int) -> None:
+        with db.write():
+            (before,) = db.sql("SELECT count(*) FROM clean_day").fetchone()
+            db.sql("INSERT INTO clean_day VALUES (?)", (f"{before:03}",))
 
-    with pytest.raises(ValueError, match="its own"):
-        house.store._db.together(fail)
-    assert house.store.retention.claim_day("later")
-    assert not house.store.retention.is_clean("never")
-
-
-def test_on_a_full_disk_nobody_is_told_of_success(crowd: Crowd) -> None:
-    def fill() -> None:
-        (pages,) = crowd.db.sql("PRAGMA page_count").fetchone()
-        crowd.db.sql(f"PRAGMA max_page_count = {pages}")
-        crowd.db.sql(BIG)
-
-    futures = [crowd.wants(work) for work in (storing(crowd, "1"), fill, storing(crowd, "2"))]
-    crowd.go()
-    for future in futures:
-        with pytest.raises(StorageFull):
-            future.result()
-    assert days(crowd) == []
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(100)))
+    assert days(db) == [f"{number:03}" for number in range(100)]
 
 
-def test_who_is_interrupted_takes_nobody_for_stored(crowd: Crowd) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    one = crowd.wants(storing(crowd, "1"))
-    two = crowd.wants(interrupt)
-    crowd.go()
-    with pytest.raises((KeyboardInterrupt, RuntimeError)):
-        one.result()
-    with pytest.raises((KeyboardInterrupt, RuntimeError)):
-        two.result()
-    assert days(crowd) == []
+def test_a_write_waits_for_that_of_another_process(db: Database, path: Path) -> None:
+    lock = take_lock(path.with_name("write.lock"))  # as the other process holds it
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(store, db, "1")
+        wait([written], timeout=0.2)
+        assert not written.done()
+        release_lock(lock)
+        written.result()
+    assert days(db) == ["1"]
 
 
-def test_a_turn_that_cannot_be_had_leaves_nothing_to_the_next_one(house: House) -> None:
-    db, turn = house.store._db, house.datadir.path / "write.lock"
-    turn.unlink()
-    turn.mkdir()
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, sqlite3.IntegrityError])
+def test_a_write_that_raises_an_error_writes_nothing(db: Database, error: type) -> None:
+    with pytest.raises(error), db.write():
+        db.sql("INSERT INTO clean_day VALUES ('never')")
+        raise error
+    store(db, "later")
+    assert days(db) == ["later"]
+
+
+def test_a_write_that_finds_no_room_on_the_disk_writes_nothing(db: Database) -> None:
+    with db.write():
+        (pages,) = db.sql("PRAGMA page_count").fetchone()
+        db.sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageFull, match="make room and try again"), db.write():
+        db.sql("INSERT INTO clean_day VALUES ('never')")
+        db.sql(BIG)
+    assert days(db) == []
+    with db.write():
+        db.sql("PRAGMA max_page_count = 1000000")
+        db.sql(BIG)
+    assert len(days(db)) == 1
+
+
+def test_a_write_that_cannot_have_the_lock_writes_nothing(db: Database, path: Path) -> None:
+    lock = path.with_name("write.lock")
+    lock.unlink()
+    lock.mkdir()
     with pytest.raises(IsADirectoryError):
-        db.together(lambda: db.sql("INSERT INTO clean_day VALUES ('never')"))
-    turn.rmdir()
-    assert house.store.retention.claim_day("later")
-    assert db.together(lambda: house.store.retention.is_clean("later"))
-    assert not house.store.retention.is_clean("never")
+        store(db, "never")
+    lock.rmdir()
+    store(db, "later")
+    assert days(db) == ["later"]
 
 
-def files_elsewhere() -> List[str]:
+def temporary_files() -> List[str]:
     """What SQLite has open outside the data directory; it unlinks such a file once it is open."""
     links = []
     for fd in os.listdir("/proc/self/fd"):
@@ -141,52 +123,44 @@ def files_elsewhere() -> List[str]:
     return [link for link in links if "etilqs" in link]
 
 
-def test_a_large_write_makes_no_file_that_a_kill_would_leave_behind(crowd: Crowd) -> None:
+def test_a_large_write_makes_no_file_that_a_kill_would_leave_behind(db: Database) -> None:
     """SQLite keeps what a statement changes, to undo it; beyond 64 KiB in a file of its own."""
-
-    def fill() -> None:
-        crowd.db.sql(
+    with db.write():
+        db.sql(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) "
             "INSERT INTO clean_day SELECT i || hex(randomblob(400)) FROM n"
         )
-
-    def change() -> List[str]:
-        crowd.db.sql("UPDATE clean_day SET day = day || 'x'")
-        return files_elsewhere()
-
-    futures = [crowd.wants(work) for work in (fill, change, change)]
-    crowd.go()
-    assert [future.result() for future in futures[1:]] == [[], []]
+        for _ in range(2):
+            db.sql("UPDATE clean_day SET day = day || 'x'")
+            assert temporary_files() == []
 
 
 FORKED = """
 import os, sqlite3, subprocess, sys, time
 from pathlib import Path
-from robotni.tests.conftest import House
-from robotni.jobs.request import JobRequest
+from robotni.storage.database import Database
 
-house = House(Path(sys.argv[1]))  # as an app is built before a server forks
-look = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute("
-look += "'SELECT count(*) FROM job').fetchone()[0])"
-look = [sys.executable, "-c", look, str(house.datadir.database)]
+db = Database(Path("robotni.db"))  # as an app is built before a server forks
+count = "import sqlite3; print(sqlite3.connect('robotni.db').execute("
+count += "'SELECT count(*) FROM clean_day').fetchone()[0])"
+count = [sys.executable, "-c", count]
 builder = os.getpid()
 if os.fork():
     os._exit(0)
 while os.getppid() == builder:
     time.sleep(0.01)
-for _ in range(3):
-    subprocess.run(look, stdout=subprocess.DEVNULL)  # the last to close takes the log away
-    house.engine.submit(JobRequest(script="hello.py", venv=".venv"))
-    print(subprocess.run(look, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
+for day in range(3):
+    subprocess.run(count, stdout=subprocess.DEVNULL)  # the last to close removes the log
+    with db.write():
+        db.sql("INSERT INTO clean_day VALUES (?)", (str(day),))
+    print(subprocess.run(count, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
 """
 
 
-def test_nothing_is_lost_in_a_fork_of_the_process_that_built_it(project: Path) -> None:
-    (project / "forked.py").write_text(FORKED)
-    command = [sys.executable, "forked.py", str(project)]
+def test_nothing_is_lost_in_a_fork_of_the_process_that_opened_the_database(tmp_path: Path) -> None:
     run = subprocess.run(
-        command,
-        cwd=project,
+        [sys.executable, "-c", FORKED],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,4 +1,4 @@
-"""The files of a run: what the script may have done to them, and what is read all the same."""
+"""The files of a run: what is read of them, whatever the script has put in their place."""
 
 import json
 import os
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from robotni.jobs.models import Job, new_job_id
 from robotni.jobs.request import MAX_DEPTH
 from robotni.storage.run_files import EXIT_FACTS, MAX_RESULT, RunFiles, delete_job, is_job_id
-from robotni.system.locks import take_lock
 from robotni.system.wakeup import listen, make_fifo
 from robotni.tests.nobody import run_as_nobody
 
@@ -44,19 +43,16 @@ def run_files(tmp_path: Path) -> RunFiles:
     return RunFiles(tmp_path, JOB_ID, 3).create()
 
 
-# paths
-
-
 def test_the_folder_is_a_function_of_id_and_run(tmp_path: Path) -> None:
     run_files = RunFiles(tmp_path, JOB_ID, 3)
     assert run_files.path == tmp_path / JOB_ID / "3"
-    assert list(tmp_path.iterdir()) == []  # nothing is made by asking
+    assert list(tmp_path.iterdir()) == []
     run_files.create().create()
     assert run_files.path.is_dir()
 
 
 @pytest.mark.parametrize("text", NOT_IDS)
-def test_a_path_is_made_from_a_checked_id_only(tmp_path: Path, text: str) -> None:
+def test_a_text_that_is_no_job_id_never_becomes_a_path(tmp_path: Path, text: str) -> None:
     assert not is_job_id(text)
     with pytest.raises(ValueError, match="is no job id"):
         RunFiles(tmp_path, text, 1)
@@ -64,7 +60,7 @@ def test_a_path_is_made_from_a_checked_id_only(tmp_path: Path, text: str) -> Non
         delete_job(tmp_path, text)
 
 
-def test_every_id_that_is_given_out_is_one() -> None:
+def test_every_new_job_id_has_the_form_of_one() -> None:
     assert all(is_job_id(new_job_id(float(n))) for n in range(0, 4_000_000_000, 10_000_000))
 
 
@@ -77,7 +73,7 @@ def test_all_runs_of_a_job_are_deleted_and_no_others(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [other]
 
 
-LEFT_CLOSED = """
+UNWRITABLE = """
 import os, sys
 from pathlib import Path
 from robotni.storage.run_files import delete_job
@@ -96,33 +92,38 @@ print(os.listdir("jobs"))
 
 
 def test_folders_that_a_script_left_without_permissions_are_deleted_too(tmp_path: Path) -> None:
-    run = run_as_nobody(LEFT_CLOSED, JOB_ID, folder=tmp_path)
+    run = run_as_nobody(UNWRITABLE, JOB_ID, folder=tmp_path)
     assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
-CLOSED = """
-import os, sys
+UNREADABLE = """
+import sys
 from pathlib import Path
 from robotni.storage.run_files import RunFiles
 from robotni.tests.nobody import become_nobody
 
 become_nobody()
-run_files = RunFiles(Path("jobs"), sys.argv[1], 1)
-run_files.path.mkdir(parents=True)
+run_files = RunFiles(Path("jobs"), sys.argv[1], 1).create()
 Path(run_files.output).write_text("x")
 for folder in (run_files.path, run_files.path.parent):
     folder.chmod(0)
-    print(run_files.output_size(), run_files.is_held(), run_files.output_size())
-    folder.chmod(0)
-    run_files.request_cancel()
-    print(run_files.is_cancel_requested())
-    os.unlink(f"{run_files.folder}/cancel")
+    print(run_files.is_locked(), run_files.has_started(), run_files.exit_facts())
+    print(run_files.output_size())
+    print(run_files.read_result(), run_files.read_progress(), run_files.read_tail(9))
+    try:
+        run_files.request_cancel()
+    except PermissionError:
+        print("no cancel")
+    folder.chmod(0o700)
 """
 
 
-def test_a_folder_that_a_script_has_closed_holds_up_nobody(tmp_path: Path) -> None:
-    run = run_as_nobody(CLOSED, JOB_ID, folder=tmp_path)
-    assert (run.stdout, run.stderr) == ("0 False 1\nTrue\n" * 2, "")
+def test_a_folder_that_a_script_made_unreadable_counts_as_a_start_that_nobody_holds(
+    tmp_path: Path,
+) -> None:
+    run = run_as_nobody(UNREADABLE, JOB_ID, folder=tmp_path)
+    said = "False True None 0\nNone None ('', False)\nno cancel\n"
+    assert (run.stdout, run.stderr) == (said * 2, "")
 
 
 def test_deleting_follows_no_link_out_of_the_folder(tmp_path: Path, run_files: RunFiles) -> None:
@@ -135,10 +136,10 @@ def test_deleting_follows_no_link_out_of_the_folder(tmp_path: Path, run_files: R
     assert not (tmp_path / JOB_ID).exists()
 
 
-# result and progress: the script's own, read with suspicion
+# result and progress
 
 
-def not_a_file(name: str) -> List[Tuple[str, Callable[[Path], Any]]]:
+def no_regular_files(name: str) -> List[Tuple[str, Callable[[Path], Any]]]:
     return [
         (name, lambda path: path.symlink_to("/etc/passwd")),
         (name, lambda path: path.symlink_to(path)),
@@ -155,19 +156,20 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name, spoil", not_a_file("result.json") + not_a_file("progress") + not_a_file("output")
+    "name, put",
+    [pair for name in ("result.json", "progress", "output") for pair in no_regular_files(name)],
 )
-def test_what_is_no_regular_file_is_as_if_it_were_not_there_and_nothing_waits_for_it(
-    run_files: RunFiles, name: str, spoil: Callable[[Path], Any]
+def test_anything_but_a_regular_file_is_read_as_no_file_without_waiting(
+    run_files: RunFiles, name: str, put: Callable[[Path], Any]
 ) -> None:
-    spoil(run_files.path / name)
+    put(run_files.path / name)
     begin = time.monotonic()
     assert run_files.read_result() is None
     assert run_files.read_progress() is None
     assert run_files.read_tail(100) == ("", False)
     assert run_files.last_line() == ""
     assert run_files.output_size() == 0
-    assert list(run_files.slice(0, 100).chunks) == []
+    assert list(run_files.read_from(0, 100).chunks) == []
     assert time.monotonic() - begin < 1
 
 
@@ -212,8 +214,8 @@ def test_a_result_is_any_json(run_files: RunFiles, text: str, value: Any) -> Non
         (b'"\\ud800"', "no JSON"),
         (b"[" * 200_000, "no JSON"),
         (b"[" * 200_000 + b"]" * 200_000, "no JSON"),
-        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "100 deep"),
-        (b'{"a":' * 300 + b"1" + b"}" * 300, "100 deep"),
+        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "100 levels deep"),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, "100 levels deep"),
         (b'"' + b"x" * (2 << 20) + b'"', "over 1 MiB"),
         (b" " * (MAX_RESULT + 1), "over 1 MiB"),
     ],
@@ -229,12 +231,12 @@ def test_a_bad_result_is_refused_with_a_sentence(
     assert len(str(caught.value)) < 300
 
 
-def test_a_result_of_exactly_1_mib_is_taken(run_files: RunFiles) -> None:
+def test_a_result_of_exactly_1_mib_is_accepted(run_files: RunFiles) -> None:
     Path(run_files.result).write_bytes(b'"' + b"x" * (MAX_RESULT - 2) + b'"')
     assert len(run_files.read_result()) == MAX_RESULT - 2
 
 
-def test_the_deepest_result_that_is_taken_can_be_shown(run_files: RunFiles) -> None:
+def test_the_deepest_result_that_is_accepted_can_be_shown(run_files: RunFiles) -> None:
     Path(run_files.result).write_bytes(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     result = run_files.read_result()
     job = Job(job_id=JOB_ID, timestamp=0.0, result=result)
@@ -261,7 +263,7 @@ def test_the_deepest_result_that_is_taken_can_be_shown(run_files: RunFiles) -> N
         ("9" * 3000, None),
     ],
 )
-def test_progress_is_the_last_line_that_is_one(
+def test_progress_is_the_last_line_of_the_right_form(
     run_files: RunFiles, text: str, seen: Optional[Tuple[float, str]]
 ) -> None:
     Path(run_files.progress).write_text(text, encoding="utf-8")
@@ -275,7 +277,7 @@ def test_progress_comes_from_the_end_of_a_file_of_any_size(run_files: RunFiles) 
     assert run_files.read_progress() == (99.9995, "step")
 
 
-def test_the_line_that_the_look_back_cuts_is_not_misread(run_files: RunFiles) -> None:
+def test_a_line_whose_beginning_is_not_read_is_no_progress(run_files: RunFiles) -> None:
     line = "77 " + "5" * 4092 + " x\n"
     Path(run_files.progress).write_text(line)
     assert run_files.read_progress() is None
@@ -283,14 +285,14 @@ def test_the_line_that_the_look_back_cuts_is_not_misread(run_files: RunFiles) ->
     assert run_files.read_progress() == (80.0, "whole")
 
 
-def test_progress_of_bad_bytes_is_replaced(run_files: RunFiles) -> None:
+def test_bad_bytes_in_progress_are_replaced(run_files: RunFiles) -> None:
     Path(run_files.progress).write_bytes(b"40 \xff\xfe\n")
     assert run_files.read_progress() == (40.0, "\ufffd\ufffd")
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_without_failing(
+def test_files_of_any_bytes_are_read_without_failing(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
     run_files = RunFiles(tmp_path_factory.getbasetemp(), JOB_ID, 9).create()
@@ -309,10 +311,10 @@ def test_any_bytes_are_read_without_failing(
 # output
 
 
-def test_a_run_that_said_nothing_has_no_output(run_files: RunFiles) -> None:
+def test_a_run_that_printed_nothing_has_no_output(run_files: RunFiles) -> None:
     assert run_files.output_size() == 0
     assert run_files.read_tail(10) == ("", False)
-    assert list(run_files.slice(0).chunks) == []
+    assert list(run_files.read_from(0).chunks) == []
     Path(run_files.output).touch()
     assert run_files.read_tail(10) == ("", False)
 
@@ -331,13 +333,13 @@ def test_a_run_that_said_nothing_has_no_output(run_files: RunFiles) -> None:
         ("\U0001f600!".encode(), 4, ("!", True)),
         ("\U0001f600!".encode(), 3, ("!", True)),
         ("\U0001f600!".encode(), 2, ("!", True)),
-        (b"\xff\xfe!", 3, ("\ufffd\ufffd!", False)),  # bad bytes of the script's own
+        (b"\xff\xfe!", 3, ("\ufffd\ufffd!", False)),  # bad bytes that the script wrote
         (b"x\xff\xfe!", 3, ("\ufffd\ufffd!", True)),
         (b"\x80" * 10, 8, ("\ufffd" * 5, True)),  # no character is longer than 3 more bytes
         (b"x\xe2\x82", 10, ("x\ufffd", False)),
     ],
 )
-def test_a_tail_cut_within_a_character_loses_that_character_only(
+def test_a_tail_that_begins_within_a_character_loses_that_character_only(
     run_files: RunFiles, data: bytes, limit: int, tail: Tuple[str, bool]
 ) -> None:
     Path(run_files.output).write_bytes(data)
@@ -346,7 +348,7 @@ def test_a_tail_cut_within_a_character_loses_that_character_only(
 
 @settings(deadline=None)
 @given(st.text(), st.integers(0, 40))
-def test_a_tail_of_good_text_never_shows_a_replacement(
+def test_a_tail_of_valid_text_has_no_replacement_character(
     tmp_path_factory: pytest.TempPathFactory, text: str, limit: int
 ) -> None:
     run_files = RunFiles(tmp_path_factory.getbasetemp(), JOB_ID, 8).create()
@@ -368,30 +370,32 @@ def test_a_tail_of_good_text_never_shows_a_replacement(
         (b"x" * 9000, "x" * 300),
     ],
 )
-def test_the_last_line_says_something(run_files: RunFiles, data: bytes, line: str) -> None:
+def test_the_last_line_is_the_last_that_is_not_blank(
+    run_files: RunFiles, data: bytes, line: str
+) -> None:
     Path(run_files.output).write_bytes(data)
     assert run_files.last_line() == line
 
 
-def test_a_slice_is_what_was_there_when_it_was_asked_for(run_files: RunFiles) -> None:
+def test_a_slice_ends_where_the_output_ended_when_it_was_made(run_files: RunFiles) -> None:
     Path(run_files.output).write_bytes(b"0123456789")
-    part = run_files.slice(4)
+    part = run_files.read_from(4)
     with open(run_files.output, "ab") as file:
         file.write(b"later")
     assert (part.size, part.start, b"".join(part.chunks)) == (10, 4, b"456789")
-    assert b"".join(run_files.slice(2, 3).chunks) == b"234"
-    assert b"".join(run_files.slice(20).chunks) == b""
+    assert b"".join(run_files.read_from(2, 3).chunks) == b"234"
+    assert b"".join(run_files.read_from(20).chunks) == b""
 
 
-def test_a_big_output_comes_in_small_pieces(run_files: RunFiles) -> None:
+def test_a_large_output_is_read_in_small_chunks(run_files: RunFiles) -> None:
     with open(run_files.output, "wb") as file:
         file.truncate(10 << 20)
-    pieces = [len(piece) for piece in run_files.slice(1).chunks]
-    assert sum(pieces) == (10 << 20) - 1
-    assert max(pieces) <= 65536
+    sizes = [len(chunk) for chunk in run_files.read_from(1).chunks]
+    assert sum(sizes) == (10 << 20) - 1
+    assert max(sizes) <= 65536
 
 
-def test_what_robotni_has_to_say_goes_to_the_same_log(run_files: RunFiles) -> None:
+def test_a_note_of_robotni_is_added_to_the_output(run_files: RunFiles) -> None:
     run_files.note("before")
     Path(run_files.output).open("ab").close()
     run_files.note("after \ud800")
@@ -400,7 +404,7 @@ def test_what_robotni_has_to_say_goes_to_the_same_log(run_files: RunFiles) -> No
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "put",
     [
         lambda path: path.symlink_to(path.parent / "elsewhere"),
         lambda path: path.mkdir(),
@@ -410,10 +414,10 @@ def test_what_robotni_has_to_say_goes_to_the_same_log(run_files: RunFiles) -> No
     ],
     ids=["link", "folder", "FIFO", "no folder", "full"],
 )
-def test_a_note_follows_no_link_waits_for_nobody_and_never_stops_a_run_from_settling(
-    run_files: RunFiles, spoil: Callable[[Path], Any]
+def test_a_note_that_cannot_be_written_is_left_out_without_waiting_or_following_a_link(
+    run_files: RunFiles, put: Callable[[Path], Any]
 ) -> None:
-    spoil(Path(run_files.output))
+    put(Path(run_files.output))
     run_files.note("a line")
     assert not (run_files.path / "elsewhere").exists()
     assert run_files.output_size() == 0
@@ -426,87 +430,89 @@ def test_a_note_follows_no_link_waits_for_nobody_and_never_stops_a_run_from_sett
     "data, started, ended",
     [
         (None, None, None),
-        (b"", None, None),  # just made: nothing has started yet
+        (b"", None, None),  # just created: nothing has started yet
         (b" " * 2048, None, None),
-        (b'{"exitCode": 0', {}, None),  # spoilt: the shim writes all at once
+        (b'{"exitCode": 0', {}, None),  # not the shim's, which writes all of it at once
         (b"\xff", {}, None),
         (b"[]", {}, None),
+        (b"null", {}, None),
+        (b"[" * 200_000, {}, None),
         (json.dumps(END).encode() + b" " * 2000, END, END),
     ],
 )
-def test_what_is_no_evidence_of_an_end_may_be_one_of_a_start(
+def test_evidence_that_is_not_readable_counts_as_a_start_but_not_as_an_end(
     run_files: RunFiles, data: Optional[bytes], started: Any, ended: Any
 ) -> None:
     if data is not None:
         (run_files.path / "started").write_bytes(data)
         (run_files.path / "exit.json").write_bytes(data)
     assert run_files.started() == started
-    assert run_files.exit() == ended
-    assert run_files.has_begun() is (started is not None)
-    (run_files.path / "started").unlink(missing_ok=True)  # renamed, or the script's doing
-    assert run_files.has_begun() is (started is not None)
+    assert run_files.exit_facts() == ended
+    assert run_files.has_started() is (started is not None)
+    (run_files.path / "started").unlink(missing_ok=True)  # renamed, or removed by the script
+    assert run_files.has_started() is (started is not None)
 
 
-def test_what_the_machine_fails_at_is_evidence_of_nothing(run_files: RunFiles) -> None:
+def test_an_error_of_the_machine_is_raised_and_is_no_evidence(run_files: RunFiles) -> None:
     (run_files.path / "started").write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)  # the kernel gives the lowest that is free: from here on there is none
+    lowest = os.dup(0)  # the kernel gives the lowest that is free: no other is free then
     os.close(lowest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
     try:
-        for look in (run_files.is_held, run_files.started, run_files.has_begun, run_files.exit):
+        for look in (
+            run_files.is_locked,
+            run_files.started,
+            run_files.has_started,
+            run_files.exit_facts,
+        ):
             with pytest.raises(OSError, match="Too many open files"):
                 look()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert run_files.has_begun()
+    assert run_files.has_started()
 
 
-def test_an_end_counts_from_the_moment_it_is_written(run_files: RunFiles) -> None:
-    started = run_files.path / "started"
-    started.write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
-    assert run_files.exit() is None
-    started.write_text(json.dumps(END))  # and then the shim is killed, before it renames it
-    assert run_files.exit() == END
-
-
-def test_a_run_is_held_by_its_folder_or_by_the_file_of_earlier_versions(
+def test_a_run_has_ended_as_soon_as_its_end_is_written(
     run_files: RunFiles,
 ) -> None:
-    assert not run_files.is_held()
-    fd = run_files.take()
+    started = run_files.path / "started"
+    started.write_text('{"startedAt": 1.0, "shim": 2, "mark": 3}')
+    assert run_files.exit_facts() is None
+    started.write_text(json.dumps(END))  # and then the shim is killed, before it renames it
+    assert run_files.exit_facts() == END
+
+
+def test_a_run_is_held_while_its_folder_is_locked(run_files: RunFiles) -> None:
+    assert not run_files.is_locked()
+    fd = run_files.lock()
     assert fd is not None
-    assert run_files.is_held()
-    assert run_files.take() is None
+    assert run_files.is_locked()
+    assert run_files.lock() is None
     os.close(fd)
-    assert not run_files.is_held()
-    fd = take_lock(run_files.path / "lock")
-    assert fd is not None
-    assert run_files.is_held()
-    os.close(fd)
-    assert not run_files.is_held()
+    assert not run_files.is_locked()
 
 
 @pytest.mark.parametrize("name", ["started", "exit.json"])
-def test_evidence_that_is_no_file_holds_nobody_up(run_files: RunFiles, name: str) -> None:
+def test_a_fifo_in_place_of_evidence_is_not_waited_for(run_files: RunFiles, name: str) -> None:
     make_fifo(run_files.path / name)
     assert run_files.started() == ({} if name == "started" else None)
-    assert run_files.exit() is None
+    assert run_files.exit_facts() is None
 
 
-def test_a_look_at_the_lock_keeps_no_run_from_it(run_files: RunFiles) -> None:
+def test_a_run_gets_its_lock_while_others_look_whether_it_is_held(run_files: RunFiles) -> None:
     over = threading.Event()
 
     def look() -> None:
         while not over.is_set():
-            run_files.is_held()
+            run_files.is_locked()
 
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(200):
-            fd = run_files.take()
+            fd = run_files.lock()
             assert fd is not None
             os.close(fd)
     finally:
@@ -515,16 +521,16 @@ def test_a_look_at_the_lock_keeps_no_run_from_it(run_files: RunFiles) -> None:
             thread.join()
 
 
-def test_a_cancel_is_left_also_before_the_run_begins_to_look(tmp_path: Path) -> None:
+def test_a_cancel_is_requested_also_before_the_run_has_a_folder(tmp_path: Path) -> None:
     run_files = RunFiles(tmp_path, JOB_ID, 1)
     run_files.request_cancel()
     run_files.request_cancel()
     assert (run_files.path / "cancel").exists()
 
 
-def test_a_cancel_rings_whoever_listens(run_files: RunFiles) -> None:
-    make_fifo(run_files.path / "ring")
-    fd = listen(run_files.path / "ring")
+def test_a_cancel_wakes_the_shim_that_listens(run_files: RunFiles) -> None:
+    make_fifo(run_files.path / "cancel.fifo")
+    fd = listen(run_files.path / "cancel.fifo")
     run_files.request_cancel()
     assert os.read(fd, 10) == b"!"
     os.close(fd)
