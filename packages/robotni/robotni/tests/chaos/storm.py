@@ -47,7 +47,7 @@ class Storm:
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self._bell = DataDir(self.data).bell
+        self._wakeup = DataDir(self.data).wakeup
         self.workers = workers
         self.kills: Counter[str] = Counter()
         self.acknowledged: List[str] = []
@@ -121,7 +121,7 @@ class Storm:
             targets["all"] = found
         else:
             targets.pop("web", None)
-        if not has_listener(self._bell) and self._random.random() > 0.01:
+        if not has_listener(self._wakeup) and self._random.random() > 0.01:
             targets.pop("worker", None)
         if up and census.can_trace():
             targets["point"] = []
@@ -226,6 +226,7 @@ class Storm:
             "args": [str(self.folder), seconds, dice.choice(witness.LEAVES)],
             "retries": dice.choice((0, 0, 1)),
             "delay": dice.choice((0, 0, 0, 0.2)),
+            "warm": dice.choice((True, False, False)),
         }
 
     def _acknowledge(self, client: Client, request: Dict[str, Any], number: int) -> bool:

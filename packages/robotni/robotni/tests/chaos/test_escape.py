@@ -35,23 +35,23 @@ tree()
 DRIVER = """
 import json, os, shutil, sys, time
 from pathlib import Path
-from robotni.consumer import shim_pool as slots
-from robotni.consumer.shim_pool import StopSignal, Slot
+from robotni.consumer import shim_pool
+from robotni.consumer.shim_pool import ShimProcess, StopSignal
 from robotni.tests.processes import processes_of
 from robotni.tests.integration.shim.test_shim import Launcher
 
 user, rounds, kit, python = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if user:
-    shim = Path(shutil.copytree(Path(slots._SHIM).parent, "shim"))
-    slots._SHIM = str(shim.resolve() / "shim.py")
+    copy = Path(shutil.copytree(Path(shim_pool._PROGRAM).parent, "shim"))
+    shim_pool._PROGRAM = str(copy.resolve() / "shim.py")
     sys.executable = python
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
 folder = Path.cwd()
 (folder / "jobs").mkdir()
-slot, leave = Slot(folder / "log"), StopSignal()
-launcher = Launcher(folder / "jobs", slot, leave)
+shim = ShimProcess(folder / "log")
+launcher = Launcher(folder / "jobs", shim, StopSignal())
 launcher.python = python
 left = []
 for number in range(rounds):
@@ -71,7 +71,7 @@ for number in range(rounds):
         time.sleep(0.01)
         if found or (pulse.exists() and pulse.stat().st_size != beats):
             left.append([number, ending, found])
-slot.close()
+shim.close()
 print(json.dumps(left))
 """
 

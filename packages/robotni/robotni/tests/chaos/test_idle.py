@@ -20,15 +20,15 @@ from robotni.bootstrap import build_huey
 
 huey = build_huey()
 consumer = huey.create_consumer()
-let_go = consumer._let_go
+release = consumer._release_all
 
-def store_and_let_go():
+def store_and_release():
     if not sum(huey.store.counts().values()):
         engine = Engine(huey.settings, huey.store, huey.datadir.jobs, lambda: None)
         engine.submit(JobRequest(script="hello.py", venv=".venv"))
-    let_go()
+    release()
 
-consumer._let_go = store_and_let_go
+consumer._release_all = store_and_release
 consumer.run()
 """
 

@@ -29,170 +29,192 @@ class Mutant(NamedTuple):
 
 MUTANTS: Dict[str, Mutant] = {
     "adopted runs do not count": Mutant(
-        "upkeep.py",
-        "            return self._executor.orphans.popleft()\n",
+        "consumer/recovery.py",
+        "            return self._to_adopt.popleft()\n",
         "            return None\n",
-        "test_recovery.py::test_never_more_scripts_than_workers_those_taken_up_again_included",
+        "integration/consumer/test_recovery.py::"
+        "test_never_more_scripts_than_workers_those_taken_up_again_included",
     ),
     "no sweep": Mutant(
-        "upkeep.py",
-        "sum(self._sweep_job(job) for job in self._store.running())",
-        "0",
-        "test_runner.py::test_a_claimed_run_without_a_trace_goes_back_to_pending",
+        "consumer/recovery.py",
+        "[self._sweep_job(job) for job in self._store.running()]",
+        "[]",
+        "integration/consumer/test_executor.py::"
+        "test_a_claimed_run_without_a_trace_goes_back_to_pending",
     ),
-    "nobody notifies for what waits": Mutant(
-        "upkeep.py",
-        "        self.wake()\n",
+    "nobody wakes a thread for a job whose submitter died": Mutant(
+        "consumer/maintenance.py",
+        "        self.wake_idle_threads()\n",
         "",
-        "test_recovery.py::test_a_job_of_which_nobody_rang_is_started_all_the_same",
+        "integration/consumer/test_recovery.py::"
+        "test_a_job_of_which_nobody_rang_is_started_all_the_same",
     ),
     "always tried again": Mutant(
-        "job.py",
+        "jobs/outcome.py",
         "    if job.attempt >= job.max_attempts:\n",
         "    if False:\n",
-        "test_job.py::test_how_a_run_ends_says_how_the_job_goes_on",
-    ),
-    "two transactions instead of one": Mutant(
-        "store.py",
-        "        self._db.sql(INSERT, cells_of(job))\n",
-        "        self._db.sql(INSERT, cells_of(job))\n"
-        "        self._db.sql('COMMIT')\n        self._db.sql('BEGIN IMMEDIATE')\n",
-        "faults/test_points.py::test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither",
+        "unit/jobs/test_outcome.py",
     ),
     "not synced at each commit": Mutant(
-        "database.py",
+        "storage/database.py",
         '"synchronous = full"',
         '"synchronous = normal"',
-        "test_engine.py::test_sqlite_keeps_its_promise_of_durability",
+        "unit/engine/test_engine.py::test_sqlite_keeps_its_promise_of_durability",
     ),
     "the shim ignores its lock": Mutant(
         "shim/loop.py",
-        "        order, lock = message\n",
-        "        order, lock = message\n        os.close(lock)\n"
-        "        lock = os.open(os.devnull, os.O_RDONLY)\n",
-        "test_shim.py::test_a_run_goes_on_when_the_worker_is_gone",
+        "        run = Run(message, wakeup, fifo, vmstat, standby)\n",
+        "        os.close(lock)\n        lock = os.open(os.devnull, os.O_RDONLY)\n"
+        "        run = Run(message, wakeup, fifo, vmstat, standby)\n",
+        "integration/shim/test_shim.py::test_a_run_goes_on_when_the_worker_is_gone",
     ),
     "no evidence before the start": Mutant(
         "shim/run.py",
-        "        write_padded(self.evidence, encode(evidence).encode())\n",
+        "        write_padded(self.evidence, json.dumps(evidence).encode())\n",
         "",
-        "test_shim.py::test_the_start_is_on_record_before_the_script_begins",
+        "integration/shim/test_shim.py::test_the_start_is_on_record_before_the_script_begins",
     ),
     "the exit file is ignored": Mutant(
-        "runner.py",
+        "consumer/recovery.py",
         "        ended = run_files.exit_facts()\n",
         "        ended = None\n",
-        "test_runner.py::test_evidence_of_an_end_is_never_called_lost",
+        "integration/consumer/test_executor.py::test_evidence_of_an_end_is_never_called_lost",
     ),
-    "a finish is not fenced": Mutant(
-        "store.py",
+    "an end is not guarded by its run": Mutant(
+        "storage/store.py",
         "        if run is not None:\n            guards",
         "        if False:\n            guards",
-        "test_job.py::test_a_verb_of_an_earlier_run_changes_nothing",
+        "unit/storage/test_transitions.py::test_a_verb_of_an_earlier_run_changes_nothing",
     ),
-    "a part that fails undoes nothing": Mutant(
-        "database.py",
-        '            self.sql("ROLLBACK TO share")\n',
+    "a job is reserved by two threads": Mutant(
+        "consumer/executor.py",
+        "self._store.next_pending(self.in_flight.ids())",
+        "self._store.next_pending([])",
+        "unit/consumer/test_claim_next.py::test_a_job_is_reserved_once",
+    ),
+    "a folder that was removed tells nothing": Mutant(
+        "consumer/recovery.py",
+        "            or run_files.is_removed()\n",
         "",
-        "test_database.py::test_what_one_raises_undoes_its_own_part_alone",
-    ),
-    "the next run is nobody's": Mutant(
-        "store.py",
-        "if not mind(waiting.job_id, waiting.run + 1):",
-        "if False:",
-        "test_relay.py::test_the_oldest_is_claimed_with_the_end",
-    ),
-    "a folder that is gone tells nothing": Mutant(
-        "runner.py",
-        "has_begun or run_files.is_gone() or run_files.has_started()",
-        "has_begun or run_files.has_started()",
-        "test_runner.py::test_a_claimed_run_whose_folder_is_gone_is_lost",
+        "integration/consumer/test_executor.py::"
+        "test_a_claimed_run_whose_folder_was_removed_is_lost",
     ),
     "the folder is made after the claim": Mutant(
-        "runner.py",
-        "RunFiles(self._datadir.jobs, job_id, run).prepare()",
-        "pass",
-        "test_runner.py::test_a_claimed_run_without_a_trace_goes_back_to_pending",
+        "consumer/executor.py",
+        "        self._make_folder(waiting)\n        return",
+        "        return",
+        "integration/consumer/test_executor.py::"
+        "test_the_folder_of_a_run_is_there_before_it_is_claimed",
     ),
-    "the next folder is made after the claim": Mutant(
-        "settler.py",
-        "RunFiles(self._datadir.jobs, job_id, run).prepare()",
-        "pass",
-        "test_relay.py::test_the_next_run_has_a_folder_before_it_is_claimed",
+    "a thread sleeps without a look": Mutant(
+        "consumer/huey_queue.py",
+        "            message = self._next_message()\n            if message is None",
+        "            message = None\n            if message is None",
+        "unit/consumer/test_idle_threads.py::test_one_wake_up_is_enough_for_many_jobs",
     ),
-    "who comes to the bell does not look": Mutant(
-        "tickets.py",
-        "        try:\n            ticket = self._look()\n",
-        "        try:\n            ticket = None\n",
-        "test_line.py::test_who_comes_to_the_bell_late_looks_first",
-    ),
-    "an orphan waits for the bell": Mutant(
-        "tickets.py",
-        " or bool(self._orphans)",
+    "a run to adopt waits for the FIFO": Mutant(
+        "consumer/huey_queue.py",
+        " or executor.recovery.has_runs_to_adopt()",
         "",
-        "test_line.py::test_each_orphan_gets_a_thread",
+        "unit/consumer/test_idle_threads.py::test_a_job_waits_while_there_is_a_run_to_adopt",
     ),
-    "what waits comes before an orphan": Mutant(
-        "runner.py",
-        " and not self.orphans",
+    "a pending job comes before a run to adopt": Mutant(
+        "consumer/executor.py",
+        " and not self.recovery.has_runs_to_adopt()",
         "",
-        "test_relay.py::test_an_orphan_comes_before_what_waits",
+        "unit/consumer/test_claim_next.py::test_a_run_to_adopt_comes_before_the_jobs_that_wait",
     ),
-    "rung for before it is stored": Mutant(
-        "submissions.py",
-        "        earlier = self._store.insert_all(jobs, self._most)\n",
-        "        self._notify()\n        earlier = self._store.insert_all(jobs, self._most)\n",
-        "test_submissions.py::test_the_bell_rings_once_and_after_all_are_stored",
+    "the worker is notified before the job is stored": Mutant(
+        "engine/submit.py",
+        "            inserted = self._store.insert_all(",
+        "            self._notify()\n            inserted = self._store.insert_all(",
+        "unit/engine/test_submit.py::test_the_worker_is_notified_once_and_after_all_are_stored",
     ),
     "a terminal row may change": Mutant(
-        "schema.py",
+        "storage/migrations.py",
         "WHEN OLD.status IN ({_TERMINAL})",
         "WHEN 0",
-        "test_job.py::test_a_terminal_row_does_not_change_by_raw_sql_either",
+        "unit/storage/test_transitions.py::test_a_terminal_row_does_not_change_by_raw_sql_either",
     ),
-    "idle exit without the second look": Mutant(
-        "consumer.py",
-        "if idle and self.huey.store.counts()[PENDING]:",
+    "idle exit without the last look": Mutant(
+        "consumer/consumer.py",
+        "if self._was_idle and self.huey.store.counts()[PENDING]:",
         "if False:",
-        "faults/test_idle.py::test_a_job_that_came_as_the_worker_left_is_run",
+        "chaos/test_idle.py::test_a_job_that_came_as_the_worker_left_is_run",
     ),
     "no subreaper": Mutant(
         "shim/loop.py",
-        "    control(PR_SET_CHILD_SUBREAPER, 1)",
+        "    prctl(PR_SET_CHILD_SUBREAPER, 1)",
         "    pass",
-        "test_shim.py::test_nothing_is_left_of_a_finished_run[normal end-a double fork]",
+        "integration/shim/test_shim.py::"
+        "test_nothing_is_left_of_a_finished_run[normal end-a double fork]",
     ),
     "no mark": Mutant(
         "shim/run.py",
-        'mark(self.order.get("mark"))',
+        'mark(self.spec["mark"])',
         "None",
-        "test_shim.py::test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
+        "integration/shim/test_shim.py::"
+        "test_death_of_the_shim_frees_the_lock_and_the_mark_finds_what_it_leaves",
     ),
-    "a full disk fails what could not begin": Mutant(
-        "settler.py",
-        "self._when_there_is_room(lambda: self._release_once(job, why))",
-        "self._release_once(job, why)",
-        "faults/test_full_disk.py::"
+    "a standby interpreter has no mark": Mutant(
+        "shim/standby.py",
+        "        mark_others(descendants())\n",
+        "",
+        "integration/shim/test_standby.py::"
+        "test_death_of_the_shim_frees_the_lock_and_the_mark_finds_the_script",
+    ),
+    "a standby interpreter outlives its shim": Mutant(
+        "shim/standby_program.py",
+        "        libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)\n",
+        "        pass\n",
+        "integration/shim/test_standby.py::test_a_standby_interpreter_ends_with_its_shim",
+    ),
+    "a preload that crashes fails the run": Mutant(
+        "shim/run.py",
+        " and not self.standby.was_used():",
+        " and False:",
+        "integration/shim/test_standby.py::"
+        "test_a_preload_that_crashes_while_a_run_waits_for_it_costs_no_run",
+    ),
+    "a module that changed is not noticed": Mutant(
+        "shim/standby_program.py",
+        " and stamps(os) == before",
+        "",
+        "integration/shim/test_standby.py::test_a_change_since_the_import_gives_a_new_interpreter",
+    ),
+    "a standby interpreter is started while jobs are pending": Mutant(
+        "consumer/executor.py",
+        "may_prepare = not is_busy and",
+        "may_prepare =",
+        "integration/consumer/test_warm_pool.py::test_none_is_started_while_jobs_are_pending",
+    ),
+    "a full disk fails a run that could not start": Mutant(
+        "consumer/completer.py",
+        "self._when_there_is_room(lambda: self._store.release(job, self._clock()))",
+        "self._store.release(job, self._clock())",
+        "chaos/test_full_disk.py::"
         "test_a_run_that_cannot_begin_for_want_of_room_begins_when_there_is",
     ),
     "the script is not checked again": Mutant(
-        "runner.py",
+        "consumer/executor.py",
         "            self._preflight.check(JobPaths(job.script, job.module, job.venv, job.cwd))\n",
-        "            pass\n",
-        "test_runner.py::test_a_script_swapped_for_a_link_after_the_post_is_not_run",
+        "",
+        "integration/consumer/test_executor.py::"
+        "test_a_script_swapped_for_a_link_after_the_post_is_not_run",
     ),
     "a reboot is not noticed": Mutant(
-        "datadir.py",
+        "system/datadir.py",
         "return not now or self.boot.read_text() != now",
         "return False",
-        "test_runner.py::"
+        "integration/consumer/test_executor.py::"
         "test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since",
     ),
     "the clean-up asks for no day": Mutant(
-        "upkeep.py",
-        "if self._store.retention.is_day_claimed(day) or not self._store.retention.claim_day(day):",
+        "consumer/maintenance.py",
+        "if retention.is_day_claimed(day) or not retention.claim_day(day):",
         "if False:",
-        "test_engine.py::test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back",
+        "unit/engine/test_engine.py::"
+        "test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back",
     ),
 }
 
@@ -236,7 +258,7 @@ def trials(
         mutant = MUTANTS[name]
         path = package / mutant.module
         text = path.read_text()
-        assert text.count(mutant.old) == 1, f"{mutant.module} has changed: mend the mutant"
+        assert text.count(mutant.old) == 1, f"{mutant.module} has changed: correct the mutant"
         path.write_text(text.replace(mutant.old, mutant.new))
         return run_tests(package, [mutant.caught_by])
 

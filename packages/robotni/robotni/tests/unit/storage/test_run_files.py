@@ -122,7 +122,7 @@ def test_a_folder_that_a_script_made_unreadable_counts_as_a_start_that_nobody_ho
     tmp_path: Path,
 ) -> None:
     run = run_as_nobody(UNREADABLE, JOB_ID, folder=tmp_path)
-    said = "False True None 0\nNone None ('', False)\nno cancel\n"
+    said = "False True None\n0\nNone None ('', False)\nno cancel\n"
     assert (run.stdout, run.stderr) == (said * 2, "")
 
 
