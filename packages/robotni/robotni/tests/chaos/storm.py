@@ -201,8 +201,8 @@ class Storm:
     # load
 
     def _client(self) -> Client:
-        """Without patience: the storm tries again at once, and sees all that gets lost."""
-        return Client(f"http://127.0.0.1:{self._port}", patience=0)
+        """It does not retry: the storm tries again at once, and sees all that gets lost."""
+        return Client(f"http://127.0.0.1:{self._port}", retry_timeout=0)
 
     def _submit(self) -> None:
         """Keeps jobs under way; each is submitted, under its key, until it is acknowledged."""
