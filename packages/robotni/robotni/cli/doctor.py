@@ -19,7 +19,7 @@ from robotni.engine.preflight import venv_problem
 from robotni.engine.submit import DISK_RESERVE
 from robotni.errors import RobotniError, TokenRequired
 from robotni.jobs.states import PENDING, RUNNING
-from robotni.settings import Settings, load_sound
+from robotni.settings import Settings, load_settings_and_problems
 from robotni.storage.inspection import SQLITE_VERSION, Inspection, examine
 from robotni.storage.migrations import VERSION
 from robotni.system import worker_lock as workerlock
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 
 def findings(environ: Mapping[str, str], cwd: Path) -> Iterator[Finding]:
     """All findings for the project that `cwd` lies in."""
-    settings, faults = load_sound(environ, cwd)
+    settings, faults = load_settings_and_problems(environ, cwd)
     yield from _settings(settings, faults)
     datadir = DataDir(settings.data_dir)
     yield _disk(settings)

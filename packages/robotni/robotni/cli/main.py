@@ -55,12 +55,12 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     """
     from robotni.bootstrap import build_app
     from robotni.cli import stop as stopping
-    from robotni.settings import load
+    from robotni.settings import load_settings
     from robotni.system.datadir import DataDir
     from robotni.web import server as serving
 
     given = {"ROBOTNI_HOST": host, "ROBOTNI_PORT": port}
-    settings = load({**os.environ, **_given(given)}, Path.cwd())
+    settings = load_settings({**os.environ, **_given(given)}, Path.cwd())
     listener = serving.bind(settings)  # where that fails, nothing has been made
     datadir = DataDir(settings.data_dir).open()
     port = listener.getsockname()[1]
@@ -164,10 +164,10 @@ def worker(on_demand: bool) -> None:
     Example: robotni worker
     """
     from robotni.bootstrap import build_huey
-    from robotni.settings import load_in
+    from robotni.settings import load_project_settings
 
     # Who starts one on demand starts it in the project folder, which need not look like one.
-    huey = build_huey(load_in(Path.cwd(), os.environ, {}) if on_demand else None)
+    huey = build_huey(load_project_settings(Path.cwd(), os.environ, {}) if on_demand else None)
     huey.create_consumer(takes_over=not on_demand).run()
 
 

@@ -271,7 +271,7 @@ def test_a_project_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
     [
         ({"wrokers": 3}, "ROBOTNI_WROKERS is not a setting; did you mean ROBOTNI_WORKERS?"),
         ({"workers": 0}, "ROBOTNI_WORKERS=0: "),
-        ({"root_path": "jobs"}, "ROBOTNI_ROOT_PATH=jobs: write a path like /robotni"),
+        ({"root_path": "jobs"}, "ROBOTNI_ROOT_PATH=jobs: must be a path such as /robotni"),
         ({"root_path": "/a/../b"}, "ROBOTNI_ROOT_PATH=/a/../b: write a path"),
         ({"root_path": "//evil.example"}, "ROBOTNI_ROOT_PATH=//evil.example: write a path"),
         ({"log_format": "xml"}, "ROBOTNI_LOG_FORMAT=xml: "),

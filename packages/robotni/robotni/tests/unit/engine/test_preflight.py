@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from robotni.engine.preflight import JobPaths, Preflight, venv_problem, venv_python
 from robotni.errors import InvalidRequest
-from robotni.settings import load
+from robotni.settings import load_settings
 from robotni.tests.processes import make_venv
 
 Check = Callable[..., Dict[str, str]]
@@ -231,7 +231,7 @@ def test_the_setting_an_answer_names_mends_it_and_opens_no_more_than_it_must(
     path = path.format(outside=outside)
     (sentence,) = check(**{kind: path}).values()
     (assignment,) = shlex.split(sentence[sentence.index("ROBOTNI_SCRIPT_ROOTS=") :])
-    roots = load(dict([assignment.split("=", 1)]), ways_out).script_roots
+    roots = load_settings(dict([assignment.split("=", 1)]), ways_out).script_roots
     assert roots[:-1] == (ways_out,)
     assert outside == roots[-1] or outside in roots[-1].parents
     assert faults(Preflight(ways_out, roots), **{kind: path}) == {}
