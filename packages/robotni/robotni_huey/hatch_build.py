@@ -1,8 +1,8 @@
 """Build hook: `pip install -e .` in this folder installs everything, robotni itself included.
 
 An editable install puts the parent folder on the path (`dev-mode-dirs`), so `robotni` is imported
-from its sources; the hook adds what `robotni` depends on, and its command. A dependency on `robotni`
-would install a copy of it, which would hide every later edit. A wheel does depend on `robotni`.
+from its sources; the hook adds what `robotni` depends on, and its command. With a dependency on
+`robotni`, pip would install a copy that hides every later edit. A wheel does depend on `robotni`.
 """
 
 from pathlib import Path

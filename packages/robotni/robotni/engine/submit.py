@@ -211,7 +211,7 @@ def _warm_options(request: JobRequest, script: Optional[str]) -> WarmOptions:
     header = WarmOptions(False, [])
     if script is not None:
         source = files.try_read_start(script, script_header.MAX_HEADER) or b""
-        header = script_header.warm_options(source.decode("utf-8", "replace"))
+        header = script_header.parse_warm_options(source.decode("utf-8", "replace"))
     warm = header.warm if request.warm is None else request.warm
     preload = header.preload if request.preload is None else request.preload
     if request.preload and not warm:

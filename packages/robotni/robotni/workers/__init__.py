@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.errors import FieldError, InvalidRequest
 from robotni.jobs.request import PYTHON_SCRIPT
-from robotni.jobs.script_header import block
+from robotni.jobs.script_header import parse_block
 
 _ANYTHING = {"type": "object"}
 CAPABILITIES = ["cancel", "timeout", "retry", "output", "progress", "result"]
@@ -85,7 +85,7 @@ _PYTHON_SCRIPT = WorkerType(
 
 def describe(script: Path) -> WorkerType:
     """The worker type a script says it is, read from its PEP 723 block without running it."""
-    found = block(script.read_text(encoding="utf-8"))
+    found = parse_block(script.read_text(encoding="utf-8"))
     if found is None:
         raise ValueError(f"{script} has no '# /// script' block with [tool.robotni]")
     try:
