@@ -23,7 +23,7 @@ from robotni.settings import Settings, load_settings_and_problems
 from robotni.storage.inspection import SQLITE_VERSION, Inspection, examine
 from robotni.storage.migrations import VERSION
 from robotni.system import worker_lock as workerlock
-from robotni.system.datadir import DataDir, file_system, is_network
+from robotni.system.datadir import DataDir, file_system_type, is_network_file_system
 from robotni.system.locks import is_locked, release_lock, take_lock
 from robotni.system.wakeup import has_listener
 from robotni.web import server as serving
@@ -95,8 +95,8 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _file_system(datadir: DataDir) -> Finding:
-    kind = file_system(datadir.path) or "of unknown type"
-    if is_network(kind):
+    kind = file_system_type(datadir.path) or "of unknown type"
+    if is_network_file_system(kind):
         move = "set ROBOTNI_DATA_DIR to a folder on a local disk"
         return Finding("file system", f"{kind}, a network's, where locks cannot be trusted", move)
     return Finding("file system", kind)

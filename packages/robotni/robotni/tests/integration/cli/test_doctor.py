@@ -16,7 +16,7 @@ from robotni import __version__
 from robotni.cli.doctor import Finding, findings
 from robotni.consumer.warm_pool import DIFFERENCES
 from robotni.storage.migrations import VERSION
-from robotni.system.datadir import DataDir, is_network
+from robotni.system.datadir import DataDir, is_network_file_system
 from robotni.system.locks import take_lock
 from robotni.tests.integration.cli.test_commands import robotni
 from robotni.tests.integration.storage.test_upgrade import lay_down_first_release
@@ -118,7 +118,7 @@ def test_wrong_settings_are_said_and_the_rest_is_checked_all_the_same(project: P
     (project / ".env").write_bytes(b"ROBOTNI_TOKEN=\xff\n")
     found = examine(project, workers="many", data_dir=project / "elsewhere")
     unreadable, workers = found["settings"]
-    assert unreadable.mend == "make it a UTF-8 file of yours"
+    assert unreadable.mend == "make it a readable UTF-8 file"
     assert workers.text.startswith("ROBOTNI_WORKERS=many: ")
     assert str(project / "elsewhere") in found["data directory"][0].text
     (project / ".env").unlink()
@@ -133,7 +133,7 @@ def test_a_disk_without_room_for_the_output_is_said(project: Path) -> None:
 
 def test_a_network_file_system_is_known_by_its_name() -> None:
     kinds = ("nfs4", "cifs", "fuse.sshfs", "9p", "ext4", "xfs", "overlay", "")
-    assert [is_network(kind) for kind in kinds] == [True] * 4 + [False] * 4
+    assert [is_network_file_system(kind) for kind in kinds] == [True] * 4 + [False] * 4
 
 
 def test_what_is_no_folder_and_what_is_no_fifo_is_said(project: Path, settled: Path) -> None:
