@@ -138,7 +138,7 @@ class Submitter:
         now = self._clock()
         worker_type = self._registry.get(request.type)
         paths = self._resolve_paths(request, worker_type)
-        worker_type.check(request.params)
+        worker_type.check_params(request.params)
         self._preflight.check(paths)
         warm = _warm_options(request, paths.script)
         return Job(
