@@ -1,9 +1,9 @@
 """The worker types: scripts in this folder that describe themselves, and the registry of them.
 
 A type is a plain script, which runs as any other job does, in robotni's own interpreter. The table
-`[tool.robotni]` of its PEP 723 block has `type`, `title`, `description` and `params`, the JSON Schema
-of its params. To add a type, add a script; nothing else has a list of them. A header is read, never
-run.
+`[tool.robotni]` of its PEP 723 block has `type`, `title`, `description` and, as JSON Schema, its
+`params`. To add a type, add a script: there is no list of them elsewhere. Headers are read without
+running the script.
 """
 
 from pathlib import Path

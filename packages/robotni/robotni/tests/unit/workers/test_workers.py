@@ -85,9 +85,7 @@ def test_the_path_of_the_script_of_a_type_is_not_shown(resize: WorkerType) -> No
         (HEADER.replace('"Resize"', "5"), "valid string"),
     ],
 )
-def test_a_script_with_an_incomplete_header_is_an_error(
-    tmp_path: Path, text: str, words: str
-) -> None:
+def test_an_incomplete_header_is_an_error(tmp_path: Path, text: str, words: str) -> None:
     write(tmp_path, text)
     with pytest.raises(ValueError, match=words):
         Registry(tmp_path)
