@@ -1,4 +1,4 @@
-"""The verbs of a client, on a real store: what is stored, what is refused, what is seen."""
+"""The calls of a client on a real store: what is stored, what is refused, what is shown."""
 
 import math
 import sqlite3
@@ -36,7 +36,7 @@ def tickets(house: House) -> int:
     return int(house.store._db.sql("SELECT count(*) FROM task").fetchone()[0])
 
 
-def test_a_submitted_job_is_stored_with_its_ticket_and_the_bell_is_rung(house: House) -> None:
+def test_a_submitted_job_is_stored_with_its_ticket_and_wakes_up_the_worker(house: House) -> None:
     job = submit(house)
     assert house.store.get(job.job_id) == job
     ticket = house.store.take_ticket()
@@ -45,7 +45,7 @@ def test_a_submitted_job_is_stored_with_its_ticket_and_the_bell_is_rung(house: H
     assert house.notifies == 1
 
 
-def test_relative_paths_are_taken_from_the_project_folder(house: House) -> None:
+def test_relative_paths_start_at_the_project_folder(house: House) -> None:
     job = submit(house)
     assert job.script == str(house.project / "hello.py")
     assert job.venv == str(house.project / ".venv")
@@ -67,11 +67,11 @@ def test_a_delayed_job_has_no_ticket_until_it_is_due(house: House) -> None:
     assert house.engine.get(job.job_id).status == "pending"
 
 
-def test_a_run_at_in_the_past_is_due_at_once(house: House) -> None:
+def test_a_job_whose_run_at_is_in_the_past_is_pending(house: House) -> None:
     assert submit(house, runAt="2026-01-01T00:00:00Z").status == "pending"
 
 
-def test_a_job_that_waited_too_long_expires_instead_of_starting(house: House) -> None:
+def test_a_claim_expires_a_job_that_has_waited_too_long(house: House) -> None:
     job = submit(house, expires=60)
     house.clock.now += 61
     assert house.executor.claim(job.job_id) is None
@@ -81,29 +81,29 @@ def test_a_job_that_waited_too_long_expires_instead_of_starting(house: House) ->
     assert job.finished_at == house.clock.now
 
 
-def test_the_sweep_expires_what_nobody_claims(house: House) -> None:
+def test_the_sweep_expires_jobs_that_have_waited_too_long(house: House) -> None:
     job = submit(house, expires=60)
     house.clock.now += 61
     house.maintenance.sweep()
     assert house.engine.get(job.job_id).status == "failed"
 
 
-def test_what_expires_is_failed_in_batches_and_not_read_whole(house: House) -> None:
+def test_jobs_expire_in_batches_and_their_rows_are_not_read_whole(house: House) -> None:
     jobs = [submit(house, expires=60, stdin="large") for _ in range(2 * BATCH + 1)]
-    patient = submit(house)
+    without_expires = submit(house)
     house.maintenance.clean()
     house.clock.now += 61
-    said: List[str] = []
-    with statements(house, said):
+    executed: List[str] = []
+    with statements(house, executed):
         house.maintenance.sweep()
         assert house.engine.counts()["failed"] == BATCH
         assert house.maintenance.tick() == 0
         assert house.maintenance.tick() > 0
     assert house.engine.counts()["failed"] == len(jobs)
-    looks = [words for words in said if words.startswith("SELECT") and "expires <" in words]
-    assert looks and not [words for words in looks if "stdin" in words]
-    assert sum(words.startswith("COMMIT") for words in said) < 20
-    assert house.engine.get(patient.job_id).status == "pending"
+    reads = [sql for sql in executed if sql.startswith("SELECT") and "expires <" in sql]
+    assert reads and not [sql for sql in reads if "stdin" in sql]
+    assert sum(sql.startswith("COMMIT") for sql in executed) < 20
+    assert house.engine.get(without_expires.job_id).status == "pending"
 
 
 def test_of_tickets_without_use_many_are_dropped_at_once(house: House) -> None:
@@ -150,7 +150,9 @@ def test_who_drops_a_ticket_late_leaves_the_one_that_has_its_number_by_then(
     assert house.store.mend_tickets() == 0
 
 
-def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]) -> None:
+def test_a_submit_beyond_max_pending_is_refused_and_not_stored(
+    make_house: Callable[..., House],
+) -> None:
     house = make_house(max_pending=2)
     submit(house)
     submit(house, delay=60)
@@ -159,7 +161,7 @@ def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]
     assert sum(house.engine.counts().values()) == 2
 
 
-def test_the_same_key_and_body_give_the_first_job(house: House) -> None:
+def test_the_same_key_and_body_return_the_first_job(house: House) -> None:
     request = JobRequest.model_validate(HELLO)
     first = house.engine.submit(request, "key", "digest")
     second = house.engine.submit(request, "key", "digest")
@@ -171,14 +173,14 @@ def test_the_same_key_and_body_give_the_first_job(house: House) -> None:
 
 
 @pytest.mark.parametrize("delay", [None, 60])
-def test_what_waits_is_cancelled_at_once(house: House, delay: Any) -> None:
+def test_a_waiting_job_is_cancelled_at_once(house: House, delay: Any) -> None:
     job = house.engine.cancel(submit(house, delay=delay).job_id)
     assert (job.status, job.finished_at, job.output) == ("cancelled", house.clock.now, "")
     assert house.engine.cancel(job.job_id).status == "cancelled"
     assert house.executor.claim(job.job_id) is None
 
 
-def test_what_runs_is_asked_to_end(house: House) -> None:
+def test_a_cancel_of_a_running_job_is_requested_from_its_shim(house: House) -> None:
     job = claimed(house)
     asked = house.engine.cancel(job.job_id)
     assert (asked.status, asked.cancel_requested_at) == ("running", house.clock.now)
@@ -187,7 +189,7 @@ def test_what_runs_is_asked_to_end(house: House) -> None:
     assert house.engine.cancel(job.job_id).cancel_requested_at == asked.cancel_requested_at
 
 
-def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: House) -> None:
+def test_a_job_that_succeeds_before_the_cancel_reaches_it_is_completed(house: House) -> None:
     job = claimed(house)
     house.engine.cancel(job.job_id)
     house.executor.completer.settle(job, ExitFacts(exit_code=0))
@@ -196,21 +198,21 @@ def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: Hou
         house.engine.cancel(job.job_id)
 
 
-def test_a_cancelled_job_is_not_tried_again(house: House) -> None:
+def test_a_cancelled_job_is_not_retried(house: House) -> None:
     job = claimed(house, retries=3)
     house.engine.cancel(job.job_id)
     house.executor.completer.settle(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
     assert house.engine.get(job.job_id).status == "cancelled"
 
 
-def test_a_late_worker_cannot_overwrite_a_settled_job(house: House) -> None:
+def test_a_late_worker_cannot_change_a_job_that_has_ended(house: House) -> None:
     job = claimed(house)
     house.executor.completer.settle(job, ExitFacts(exit_code=0))
     house.executor.completer.settle(job, ExitFacts(lost=True))
     assert house.engine.get(job.job_id).status == "completed"
 
 
-def test_a_late_worker_cannot_settle_the_next_run(house: House) -> None:
+def test_a_late_worker_cannot_end_the_next_run(house: House) -> None:
     first = claimed(house, retries=1)
     house.executor.completer.settle(first, ExitFacts(exit_code=1))
     second = house.executor.claim(first.job_id)
@@ -220,7 +222,7 @@ def test_a_late_worker_cannot_settle_the_next_run(house: House) -> None:
     assert (job.status, job.attempt, len(job.attempts)) == ("running", 2, 2)
 
 
-def test_retries_wait_twice_as_long_each_time(house: House) -> None:
+def test_the_delay_before_a_retry_doubles_each_time(house: House) -> None:
     job = claimed(house, retries=3, retryDelay=10)
     waits = []
     for _ in range(3):
@@ -241,7 +243,7 @@ def test_retries_wait_twice_as_long_each_time(house: House) -> None:
     assert [a.attempt for a in ended.attempts] == [1, 2, 3, 4]
 
 
-def test_a_run_that_never_started_gives_its_attempt_back(house: House) -> None:
+def test_the_attempt_of_a_run_that_never_started_is_given_back(house: House) -> None:
     job = claimed(house)
     house.executor.completer.release(job, "a test")
     again = house.executor.claim(job.job_id)
@@ -249,7 +251,7 @@ def test_a_run_that_never_started_gives_its_attempt_back(house: House) -> None:
     assert (again.attempt, again.run) == (1, 2)
 
 
-def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
+def test_retry_makes_a_new_job_from_the_same_request(house: House) -> None:
     job = claimed(house, args=["a"], env={"X": "1"}, timeout=7, project="p", stdin="s")
     with pytest.raises(Conflict):
         house.engine.retry(job.job_id)
@@ -261,7 +263,7 @@ def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
     assert (again.status, again.attempt) == ("pending", 0)
 
 
-def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
+def test_flush_cancels_all_waiting_jobs_and_nothing_else(house: House) -> None:
     running, ended = claimed(house), claimed(house)
     house.executor.completer.settle(ended, ExitFacts(exit_code=0))
     for delay in (None, None, 60):
@@ -272,20 +274,18 @@ def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
     assert house.engine.counts()["cancelled"] == 3
 
 
-def test_flush_lets_other_writers_have_their_turn(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flush_cancels_in_batches(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robotni.storage.store.BATCH", 2)
     for delay in (None, 60, None, None, 60):
         submit(house, delay=delay)
-    said: List[str] = []
-    with statements(house, said):
+    executed: List[str] = []
+    with statements(house, executed):
         assert house.engine.flush() == {"pending": 3, "scheduled": 2}
-    assert said.count("COMMIT") == 3
+    assert executed.count("COMMIT") == 3
     assert house.engine.counts()["cancelled"] == 5
 
 
-def test_all_that_is_due_becomes_pending_though_it_is_more_than_a_batch(
+def test_all_due_jobs_become_pending_also_when_they_exceed_a_batch(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("robotni.storage.store.BATCH", 2)
@@ -297,7 +297,7 @@ def test_all_that_is_due_becomes_pending_though_it_is_more_than_a_batch(
     assert max(pauses[:2]) < 0.1
 
 
-def test_the_write_ahead_log_ends_again_where_readers_let_it(
+def test_the_write_ahead_log_is_emptied_when_no_reader_is_left(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("robotni.storage.database.LOG_LIMIT", 1 << 20)
@@ -308,7 +308,7 @@ def test_the_write_ahead_log_ends_again_where_readers_let_it(
     for _ in range(40):
         submit(house, stdin="x" * 50_000)
     assert log.stat().st_size > 1 << 20
-    house.maintenance.sweep()  # a reader is there: nothing is lost, nobody waits for long
+    house.maintenance.sweep()  # with a reader: nothing is lost, and nobody waits long
     reader.execute("COMMIT")
     house.maintenance.sweep()
     assert log.stat().st_size == 0
@@ -316,7 +316,7 @@ def test_the_write_ahead_log_ends_again_where_readers_let_it(
     reader.close()
 
 
-def test_what_has_started_cannot_be_revoked(house: House) -> None:
+def test_only_a_job_that_has_not_started_can_be_revoked(house: House) -> None:
     waiting, running = submit(house), claimed(house)
     assert house.engine.revoke(waiting.job_id).status == "cancelled"
     assert house.engine.revoke(waiting.job_id).status == "cancelled"
@@ -325,14 +325,14 @@ def test_what_has_started_cannot_be_revoked(house: House) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "", "../x", "x" * 5000])
-def test_an_unknown_id_is_not_found_by_any_verb(house: House, job_id: str) -> None:
+def test_an_unknown_id_is_not_found_by_any_call(house: House, job_id: str) -> None:
     for verb in (house.engine.get, house.engine.cancel, house.engine.retry, house.engine.revoke,
                  house.engine.output):  # fmt: skip
         with pytest.raises(NotFound):
             verb(job_id)
 
 
-def test_pages_have_no_gap_and_no_double(house: House) -> None:
+def test_the_pages_of_a_list_have_each_job_once(house: House) -> None:
     ids = []
     for _ in range(7):
         house.clock.now += 0.001
@@ -346,7 +346,7 @@ def test_pages_have_no_gap_and_no_double(house: House) -> None:
     assert seen == ids[::-1]
 
 
-def test_filters_narrow_a_list(house: House) -> None:
+def test_a_list_is_filtered(house: House) -> None:
     (house.project / "other.py").touch()
     hello, other = submit(house, project="a"), submit(house, script="other.py")
     added = house.engine.submit(JobRequest(type="add", params={"x": 1, "y": 2})).job
@@ -364,32 +364,32 @@ def test_filters_narrow_a_list(house: House) -> None:
     assert ids(status=["failed"]) == set()
 
 
-def test_a_running_job_shows_its_output_size_and_progress(house: House) -> None:
+def test_a_running_job_has_its_output_size_and_progress(house: House) -> None:
     job = claimed(house)
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_text("12345")
     (folder / "progress").write_text("10 begun\n40.5 half way\nnonsense\n")
-    seen = house.engine.get(job.job_id)
-    assert (seen.output, seen.output_bytes) == (None, 5)
-    assert seen.progress is not None
-    assert (seen.progress.percent, seen.progress.message) == (40.5, "half way")
+    shown = house.engine.get(job.job_id)
+    assert (shown.output, shown.output_bytes) == (None, 5)
+    assert shown.progress is not None
+    assert (shown.progress.percent, shown.progress.message) == (40.5, "half way")
 
 
-def test_the_output_of_an_ended_job_is_its_last_64_kib(house: House) -> None:
+def test_a_job_that_has_ended_has_the_last_64_kib_of_its_output(house: House) -> None:
     job = claimed(house)
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_bytes(b"x" * 100_000 + b"\xff end")
     house.executor.completer.settle(job, ExitFacts(exit_code=0))
-    seen = house.engine.get(job.job_id)
-    assert seen.output is not None
-    assert seen.output.endswith("x\N{REPLACEMENT CHARACTER} end")
-    assert len(seen.output.encode()) <= 64 * 1024 + 2
-    assert seen.output_truncated
+    shown = house.engine.get(job.job_id)
+    assert shown.output is not None
+    assert shown.output.endswith("x\N{REPLACEMENT CHARACTER} end")
+    assert len(shown.output.encode()) <= 64 * 1024 + 2
+    assert shown.output_truncated
 
 
-def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
+def test_the_slo_is_the_share_of_attempts_without_timeout(house: House) -> None:
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
     for facts in (ExitFacts(exit_code=0), ExitFacts(exit_code=1), ExitFacts(stopped_by="timeout")):
         house.executor.completer.settle(claimed(house), facts)
@@ -399,7 +399,7 @@ def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
 
 
-def test_a_worker_is_needed_for_work_for_orphans_and_at_midnight(house: House) -> None:
+def test_a_worker_is_needed_for_jobs_for_running_rows_and_for_the_clean_up(house: House) -> None:
     assert house.engine.needs_worker_in() == 0  # today's clean-up
     house.maintenance.clean()
     assert house.engine.needs_worker_in() == math.inf
@@ -413,7 +413,7 @@ def test_a_worker_is_needed_for_work_for_orphans_and_at_midnight(house: House) -
     assert house.engine.needs_worker_in() == 0
 
 
-def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
+def test_the_clean_up_deletes_old_jobs_with_their_folders_once_a_day(
     make_house: Callable[..., House],
 ) -> None:
     house = make_house(retention_days=30)
@@ -432,7 +432,7 @@ def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
     assert house.engine.get(waiting.job_id).status == "pending"
 
 
-def test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back(house: House) -> None:
+def test_the_clean_up_runs_once_a_day_also_when_the_clock_jumps_back(house: House) -> None:
     days = []
     for jump in (0, 3600, 86400, -7200, 86400 * 3, -86400 * 3, 1):
         house.clock.now += jump
@@ -484,7 +484,7 @@ def test_a_second_ticket_of_a_job_that_runs_is_dropped(house: House) -> None:
     assert house.engine.get(job.job_id).status == "pending"
 
 
-def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
+def test_sqlite_writes_durably(house: House) -> None:
     db = house.store._db
     db.close()
     assert db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -493,7 +493,7 @@ def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
     assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
 
 
-def test_a_database_from_before_warm_runs_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_database_from_before_warm_runs_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "robotni.db"
     before = [name for name in COLUMNS if name not in ("warm", "preload")]
     insert = f"INSERT INTO job ({', '.join(before)}) VALUES ({', '.join('?' * len(before))})"
