@@ -88,10 +88,10 @@ class Settings(BaseModel):
     )
     allowed_hosts: Tuple[str, ...] = Field(
         ("localhost", "127.0.0.1", "[::1]"),
-        description="names that a request may have as its `Host`, separated by commas",
+        description="names that the server answers to (header `Host`), separated by commas",
     )
     allowed_origins: Tuple[str, ...] = Field(
-        (), description="origins of other web pages that may call, separated by commas"
+        (), description="origins of other sites whose pages may call, separated by commas"
     )
     pass_env: Tuple[str, ...] = Field(
         (), description="globs of the server's variables that scripts get, separated by commas"

@@ -76,7 +76,7 @@ class JobError(View):
 
 
 class Attempt(View):
-    """One start of a job. `run` is the number of the claim, which names the folder of its files."""
+    """One start of a job, and how it ended."""
 
     attempt: int
     started_at: Timestamp
@@ -84,7 +84,7 @@ class Attempt(View):
     exit_code: Optional[int] = None
     signal: Optional[str] = None
     error: Optional[JobError] = None
-    run: int = Field(0, exclude=True)
+    run: int = Field(0, exclude=True)  # names the folder of its files
 
 
 class Progress(View):
@@ -93,9 +93,12 @@ class Progress(View):
 
 
 class Job(View):
-    """The record of a job: one row of the database and, without the excluded fields, the answer of
-    the API. Times are seconds since the epoch in Python and RFC 3339 in UTC in JSON; durations are
-    seconds. `run` counts claims, `attempt` the starts that a user sees."""
+    """What a job runs, where it is (`status`) and how it ended (`exitCode`, `signal`, `error`).
+
+    Times are RFC 3339 in UTC, durations are seconds.
+    """
+
+    # One row of the database. In Python a time is in seconds since the epoch.
 
     job_id: str
     type: str = "python-script"
@@ -134,8 +137,8 @@ class Job(View):
     output_truncated: bool = False
     attempts: List[Attempt] = []
 
-    # Stored, but not shown by the API. `name` is what a search looks for: the base name of the
-    # script, the module, or the type.
+    # Stored, but not shown by the API. `run` counts claims, and `attempt` the starts a user sees;
+    # `name` is what a search looks at: the base name of the script, the module, or the type.
     name: str = Field("", exclude=True)
     stdin: Optional[str] = Field(None, exclude=True)
     retry_delay: float = Field(0, exclude=True)
