@@ -73,7 +73,7 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     if facts.stopped_by == "timeout":
         return JobError(
             code="timeout",
-            message=f"The script was stopped at its timeout of {job.timeout:.12g} s; make it "
+            message=f"The script was stopped after {job.timeout:.12g} s, its timeout; make it "
             "faster, or submit it with a longer timeout.",
         )
     if facts.out_of_memory:
