@@ -166,7 +166,7 @@ class Settings(BaseModel):
 
     def model_post_init(self, context: Any) -> None:
         roots = self.script_roots or (self.project_folder,)
-        # Past pydantic, which lets nobody assign to a frozen object.
+        # Written past pydantic, which allows no assignment to a frozen object.
         self.__dict__["data_dir"] = self._absolute(self.data_dir)
         self.__dict__["script_roots"] = tuple(map(self._absolute, roots))
 

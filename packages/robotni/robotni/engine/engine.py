@@ -30,7 +30,8 @@ POLL_INTERVAL = 5  # seconds between two polls of a client
 
 
 class Engine:
-    """The calls of a client. `notify` wakes up a worker; `clock` returns seconds since 1970."""
+    """The calls of a client. `notify` wakes up a worker; `clock` returns the time in seconds since
+    the epoch."""
 
     def __init__(
         self,
@@ -47,7 +48,6 @@ class Engine:
         self._registry = Registry()
         self._submitter = Submitter(settings, store, jobs_folder, self._registry, notify, clock)
         self._started_at = clock()
-        self._cleaned_day = ""
 
     def close(self) -> None:
         """Closes the calling thread's connection to the database; the next call opens another."""
@@ -210,15 +210,9 @@ class Engine:
         now = self._clock()
         counts = self._store.counts()
         due = self._store.next_due()
-        if counts[PENDING] or counts[RUNNING] or not self._is_cleaned(local_date(now)):
+        if counts[PENDING] or counts[RUNNING] or not self._store.cleanup.is_clean(local_date(now)):
             return 0.0
         return math.inf if due is None else max(0.0, due - now)
-
-    def _is_cleaned(self, day: str) -> bool:
-        """Whether a worker has begun the clean-up of `day`."""
-        if self._cleaned_day != day and self._store.cleanup.is_clean(day):
-            self._cleaned_day = day
-        return self._cleaned_day == day
 
     def check(self) -> None:
         """Raises an error when the database cannot be read or the disk is nearly full."""

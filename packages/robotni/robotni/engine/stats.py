@@ -32,7 +32,7 @@ class _Cached(NamedTuple):
 
 
 class Stats:
-    """The statistics of one database. `clock` returns seconds since 1970."""
+    """The statistics of one database. `clock` returns the time in seconds since the epoch."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store

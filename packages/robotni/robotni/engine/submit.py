@@ -58,8 +58,8 @@ def unwrap(result: SubmitResult) -> Submitted:
 
 
 class Submitter:
-    """Checks requests and stores jobs. `notify` wakes up a worker; `clock` returns seconds since
-    1970."""
+    """Checks requests and stores jobs. `notify` wakes up a worker; `clock` returns the time in
+    seconds since the epoch."""
 
     def __init__(
         self,

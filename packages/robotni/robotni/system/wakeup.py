@@ -1,10 +1,10 @@
 """Wake-up between processes: a FIFO that one process polls and others write a byte to.
 
-The listener holds the FIFO open for reading and writing, so it sees no end of file, and whoever
-opens it for writing only, without blocking, learns in the same call whether a listener lives: ENXIO
-means that none does. The kernel closes the FIFO of a process that dies. A byte says only "look":
-what there is to do is in the database, so it does no harm that bytes are merged, or lost when the
-listener exits.
+The listener holds the FIFO open with O_RDWR, so it never reads an end of file. A process that
+notifies it opens the FIFO with O_WRONLY | O_NONBLOCK and learns in that call whether a listener
+lives: ENXIO means that none does, since the kernel closes the FIFO of a process that dies. A byte
+says only "look": what there is to do is in the database. So it does no harm that several bytes wake
+the listener once, or that those it has not read are lost when it exits.
 """
 
 import errno
