@@ -92,11 +92,10 @@ def _build_web(settings: Settings) -> "FastAPI":
 
 
 def _open_storage(settings: Settings) -> "Tuple[DataDir, Store]":
-    from robotni.storage.queue_messages import JobTickets
     from robotni.storage.store import Store
 
     datadir = DataDir(settings.data_dir).open()
-    return datadir, Store(datadir.database, JobTickets())
+    return datadir, Store(datadir)
 
 
 def _current_settings() -> Settings:

@@ -1,6 +1,6 @@
-"""`robotni demo`: a real server, a real worker, a real script in its own venv, over HTTP.
+"""`robotni demo`: a server, a worker and a script in its own venv, shown over HTTP.
 
-Everything lives in a temporary folder and is gone afterwards.
+Everything lives in a temporary folder, which is removed at the end.
 """
 
 import json
@@ -10,19 +10,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
 import click
 
+from robotni.cli.stop import wait_until
 from robotni.client import Client, RemoteJob
 from robotni.errors import RobotniError, Unreachable
 
-START_WITHIN = 20.0
-STOP_WITHIN = 10.0
-POLL = 0.1
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
+POLL_INTERVAL = 0.1
 _HELLO = """\
 import os, platform, sys, time
 
@@ -38,39 +38,41 @@ with open(os.environ["ROBOTNI_RESULT"], "w") as result:
 
 
 def run_demo(script: Optional[str], venv: Optional[str], args: List[str]) -> int:
-    """Runs `script` in `venv` (without them: a script of its own); the exit code to end with."""
+    """Runs `script` in `venv`, by default a built-in script in a new venv; returns the exit code
+    of the command."""
     with tempfile.TemporaryDirectory(prefix="robotni-demo-") as folder:
         if script is None:
             script = str(Path(folder) / "hello.py")
             Path(script).write_text(_HELLO)
         if venv is None:
             venv = str(Path(folder) / "venv")
-            click.echo(f"making a virtual environment in {venv}")
+            click.echo(f"creating a virtual environment in {venv}")
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
         request = {"script": os.path.abspath(script), "venv": os.path.abspath(venv), "args": args}
-        with _server(Path(folder), request) as url, Client(url) as client:
-            click.echo(f"robotni serves on {url}\n\nPOST /api/worker/jobs\n{_pretty(request)}\n")
+        with _server(Path(folder), request) as client:
+            click.echo(f"robotni listens on {client.url}\n")
+            click.echo(f"POST /api/worker/jobs\n{_pretty(request)}\n")
             job = _follow(client.submit(request))
-    click.echo("server and worker stopped, nothing left behind")
+    click.echo("stopped the server and the worker, and removed the temporary folder")
     return 0 if job["status"] == "completed" else 1
 
 
 def _follow(job: RemoteJob) -> RemoteJob:
     click.echo(f"202 Accepted, job id {job.id}; polling GET /api/worker/jobs/{job.id}")
     states: List[str] = []
-    shown = ""
+    last_line = ""
 
-    def seen(job: RemoteJob) -> None:
-        nonlocal shown
+    def show(job: RemoteJob) -> None:
+        nonlocal last_line
         if job["status"] not in states:
             states.append(job["status"])
         progress = job["progress"] or {"percent": 0, "message": ""}
         line = f"  {job['status']:<10} {progress['percent']:5.1f} %  {progress['message']}"
-        if line != shown:
+        if line != last_line:
             click.echo(line)
-            shown = line
+            last_line = line
 
-    job.wait(poll=POLL, seen=seen)
+    job.wait(poll=POLL_INTERVAL, on_change=show)
     click.echo(f"\nstates seen  {' -> '.join(states)}")
     click.echo(f"exit code    {job['exitCode']}")
     if job["error"] is not None:
@@ -81,7 +83,8 @@ def _follow(job: RemoteJob) -> RemoteJob:
 
 
 @contextmanager
-def _server(folder: Path, request: Dict[str, Any]) -> Iterator[str]:
+def _server(folder: Path, request: Dict[str, Any]) -> Iterator[Client]:
+    """A client of a server that may run the script of `request`."""
     port = _free_port()
     environ = {n: v for n, v in os.environ.items() if not n.startswith("ROBOTNI_")}
     environ.update(
@@ -97,28 +100,26 @@ def _server(folder: Path, request: Dict[str, Any]) -> Iterator[str]:
             cwd=os.path.dirname(request["script"]),
         )  # fmt: skip
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(server, url, log)
-        yield url
+        with Client(f"http://127.0.0.1:{port}") as client:
+            wait_until(lambda: server.poll() is not None or _answers(client), START_TIMEOUT)
+            if not _answers(client):
+                raise RobotniError(f"the server did not start; its log:\n{log.read_text()}")
+            yield client
     finally:
         server.send_signal(signal.SIGINT)
         try:
-            server.wait(STOP_WITHIN)
+            server.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
 
 
-def _wait_until_ready(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    give_up = time.monotonic() + START_WITHIN
-    with Client(url) as client:
-        while server.poll() is None and time.monotonic() < give_up:
-            try:
-                client.status()
-                return
-            except Unreachable:
-                time.sleep(0.05)
-    raise RobotniError(f"the server did not start:\n{log.read_text()}")
+def _answers(client: Client) -> bool:
+    try:
+        client.status()
+    except Unreachable:
+        return False
+    return True
 
 
 def _free_port() -> int:

@@ -1,12 +1,12 @@
-"""The commands about jobs that are there: jobs show logs cancel retry status types."""
+"""The commands about stored jobs: jobs, show, logs, cancel, retry; and status and types."""
 
 import sys
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 import click
 
-from robotni.cli import output as terminal
-from robotni.cli.options import complete_states, complete_types, connect, job_argument, remote
+from robotni.cli import output
+from robotni.cli.options import complete_states, complete_types, connect, http_options, job_argument
 from robotni.jobs.states import CANCELLED, STATES
 
 if TYPE_CHECKING:
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--status", shell_complete=complete_states, help=f"Comma list of {', '.join(STATES)}."
+    "--status",
+    shell_complete=complete_states,
+    help=f"Only jobs in these states, comma-separated: {', '.join(STATES)}.",
 )
-@click.option("--project", help="Only of this project.")
-@click.option("--type", shell_complete=complete_types, help="Only of this worker type.")
-@click.option("-q", "--query", "q", help="Start of the script's name, or of the id.")
-@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 200))
-@remote
+@click.option("--project", help="Only jobs of this project.")
+@click.option("--type", shell_complete=complete_types, help="Only jobs of this worker type.")
+@click.option("-q", "--query", "q", help="Only jobs whose script or id starts with this text.")
+@click.option(
+    "-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 200),
+    help="At most this many jobs.",
+)  # fmt: skip
+@http_options
 def jobs(url: Optional[str], as_json: bool, limit: int, **filters: Any) -> None:
     """List jobs, newest first.
 
@@ -30,14 +35,14 @@ def jobs(url: Optional[str], as_json: bool, limit: int, **filters: Any) -> None:
     with connect(url) as client:
         page = _newest(client, limit, **filters)
     if as_json:
-        terminal.print_json(page)
+        output.print_json(page)
     else:
         headings = ("id", "status", "script", "project", "age", "error")
-        terminal.print_table(headings, terminal.rows_of(page["jobs"]))
+        output.print_table(headings, output.job_rows(page["jobs"]))
 
 
 def _newest(client: "Client", limit: int, **filters: Any) -> Dict[str, Any]:
-    """`{"jobs": […], "nextCursor": …}` of that many; the pages of the server may be shorter."""
+    """`{"jobs": […], "nextCursor": …}` with `limit` jobs, from as many of the server's pages."""
     jobs: List[Dict[str, Any]] = []
     cursor: Optional[str] = None
     while len(jobs) < limit:
@@ -51,42 +56,43 @@ def _newest(client: "Client", limit: int, **filters: Any) -> Dict[str, Any]:
 
 @click.command()
 @job_argument
-@remote
+@http_options
 def show(job_id: str, url: Optional[str], as_json: bool) -> None:
-    """Show one job. Its state, how it ended, how to reproduce it, the end of its output.
+    """Show one job. Prints its fields, a shell command that reproduces it, and the end of its
+    output.
 
     Example: robotni show 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
     """
     with connect(url) as client:
         job = client.get(job_id)
-    terminal.print_json(job) if as_json else terminal.print_job(job)
+    output.print_json(job) if as_json else output.print_job(job)
 
 
 @click.command()
 @job_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
-@click.option("--attempt", type=int, help="Of this attempt.  [default: the last]")
-@remote
+@click.option("-f", "--follow", is_flag=True, help="Keep printing until the job has ended.")
+@click.option("--attempt", type=int, help="Number of the attempt.  [default: the last]")
+@http_options
 def logs(
     job_id: str, follow: bool, attempt: Optional[int], url: Optional[str], as_json: bool
 ) -> None:
-    """Print the output of a job, as it came.
+    """Print the output of a job, byte for byte.
 
     Example: robotni logs -f 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
     """
     with connect(url) as client:
         if follow:
-            output = _follow(client.get(job_id), attempt, quiet=as_json)
+            data = _follow(client.get(job_id), attempt, quiet=as_json)
         else:
-            output = client.output(job_id, attempt=attempt)
-            terminal.write(b"" if as_json else output)
+            data = client.output(job_id, attempt=attempt)
+            output.write(b"" if as_json else data)
     if as_json:
-        terminal.print_json({"jobId": job_id, "output": output.decode("utf-8", "replace")})
+        output.print_json({"jobId": job_id, "output": data.decode("utf-8", "replace")})
 
 
 @click.command()
 @job_argument
-@remote
+@http_options
 def cancel(job_id: str, url: Optional[str], as_json: bool) -> None:
     """Cancel a job that waits or runs.
 
@@ -94,13 +100,13 @@ def cancel(job_id: str, url: Optional[str], as_json: bool) -> None:
     """
     with connect(url) as client:
         job = client.cancel(job_id)
-    done = "cancelled" if job["status"] == CANCELLED else "is being cancelled"
-    terminal.print_json(job) if as_json else click.echo(f"{job_id} {done}")
+    state = "cancelled" if job["status"] == CANCELLED else "is being cancelled"
+    output.print_json(job) if as_json else click.echo(f"{job_id} {state}")
 
 
 @click.command()
 @job_argument
-@remote
+@http_options
 def retry(job_id: str, url: Optional[str], as_json: bool) -> None:
     """Submit an ended job again and print the new id.
 
@@ -108,26 +114,26 @@ def retry(job_id: str, url: Optional[str], as_json: bool) -> None:
     """
     with connect(url) as client:
         job = client.retry(job_id)
-    terminal.print_json(job) if as_json else click.echo(job.id)
+    output.print_json(job) if as_json else click.echo(job.id)
 
 
 @click.command()
-@remote
+@http_options
 def status(url: Optional[str], as_json: bool) -> None:
-    """Show how queue and worker are.
+    """Show the state of the worker and the queue.
 
     Example: robotni status
     """
     with connect(url) as client:
         figures = client.status()
     if as_json:
-        terminal.print_json(figures)
+        output.print_json(figures)
     else:
-        terminal.print_table(("what", "figure"), _figures(figures))
+        output.print_table(("figure", "value"), _figures(figures))
 
 
 @click.command()
-@remote
+@http_options
 def types(url: Optional[str], as_json: bool) -> None:
     """List the worker types.
 
@@ -136,38 +142,39 @@ def types(url: Optional[str], as_json: bool) -> None:
     with connect(url) as client:
         listed = client.types()
     if as_json:
-        terminal.print_json(listed)
+        output.print_json(listed)
     else:
         rows = [(t["type"], t["title"], t["description"]) for t in listed["types"]]
-        terminal.print_table(("type", "title", "description"), rows)
+        output.print_table(("type", "title", "description"), rows)
 
 
 COMMANDS = (jobs, show, logs, cancel, retry, status, types)
 
 
 def _follow(job: "RemoteJob", attempt: Optional[int], quiet: bool) -> bytes:
-    """The output from `attempt` on, the last by default; Ctrl-C ends the looking, not the job."""
-    seen = []
+    """Prints the output from `attempt` on, by default the last; with `quiet`, returns it instead.
+    Ctrl-C ends the printing, not the job."""
+    chunks = []
     try:
         for data in job.follow(attempt or max(1, job["attempt"])):
-            terminal.write(b"" if quiet else data)
-            seen.append(data if quiet else b"")
+            output.write(b"" if quiet else data)
+            chunks.append(data if quiet else b"")
     except KeyboardInterrupt:
         sys.exit(130)
-    return b"".join(seen)
+    return b"".join(chunks)
 
 
 def _figures(status: Dict[str, Any]) -> Iterator[List[Any]]:
-    workers, queue, slo = status["workers"], status["queue"], status["slo"]
+    workers, queue, slo, warm = (status[name] for name in ("workers", "queue", "slo", "warm"))
     yield ["version", status["version"]]
     yield ["worker", workers["consumer"]]
     yield ["busy", f"{workers['busy']} of {workers['max']}"]
-    if "warm" in status:  # an older server has none
-        warm = status["warm"]
-        memory = f"{warm['memoryBytes'] / (1 << 20):.0f} MiB"
-        yield ["warm interpreters", f"{warm['interpreters']}, {memory}"]
-    for state, number in status["jobs"].items():
-        yield [state, number]
+    yield [
+        "warm interpreters",
+        f"{warm['interpreters']}, {warm['memoryBytes'] / (1 << 20):.0f} MiB",
+    ]
+    for state, count in status["jobs"].items():
+        yield [state, count]
     share = slo["completedWithinTimeout"]
     yield ["oldest pending, s", _or_dash(queue["oldestPendingSeconds"])]
     yield ["ended within timeout", _or_dash(None if share is None else f"{100 * share:.4g} %")]

@@ -1,20 +1,19 @@
-"""The command line, and the commands that act on this machine: serve worker stop doctor demo.
+"""The `robotni` command, and the commands that act on this machine: serve worker stop doctor demo.
 
-The ones that speak HTTP are in `cli_run.py` and `cli_jobs.py`.
-
-Exit codes: 0 done, 1 the job or the request failed, 2 wrong usage or settings.
+The commands that speak HTTP are in `submit.py` and `jobs.py`. What a command needs is imported when
+it runs, so that the others start quickly. Exit codes: 0 done, 1 the job or the request failed, 2
+wrong usage or settings.
 """
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 import click
 
 from robotni import __version__, log
-from robotni.cli import jobs as cli_jobs
-from robotni.cli import submit as cli_run
+from robotni.cli import jobs, submit
 from robotni.errors import DataDirError, RobotniError, SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Group(click.Group):
-    """Turns robotni's errors into a line each on stderr and the right exit code."""
+    """Prints robotni's errors on stderr, a line for each, and exits with the right code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -39,7 +38,7 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="robotni")
 def main() -> None:
-    """Runs Python scripts in virtual environments of their own, and loses none."""
+    """Run Python scripts as jobs, each in a process of its own, in its virtual environment."""
     from robotni.bootstrap import allow_long_integers
 
     allow_long_integers()
@@ -49,45 +48,43 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.  [default: ROBOTNI_HOST or 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on.  [default: ROBOTNI_PORT or 8000]")
 def serve(host: Optional[str], port: Optional[int]) -> None:
-    """Serve the API and the page. The worker is started when there is work.
+    """Run the web server. It starts the worker when there is work; Ctrl-C stops both, and running
+    scripts go on.
 
     Example: robotni serve --port 8080
     """
     from robotni.bootstrap import build_app
-    from robotni.cli import stop as stopping
+    from robotni.cli.stop import count_running, is_served, stop_worker
     from robotni.settings import load_settings
     from robotni.system.datadir import DataDir
-    from robotni.web import server as serving
+    from robotni.web import server
 
-    given = {"ROBOTNI_HOST": host, "ROBOTNI_PORT": port}
-    settings = load_settings({**os.environ, **_given(given)}, Path.cwd())
-    listener = serving.bind(settings)  # where that fails, nothing has been made
+    options = {"ROBOTNI_HOST": host, "ROBOTNI_PORT": port}
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    settings = load_settings({**os.environ, **given}, Path.cwd())
+    listener = server.bind(settings)  # before anything is created, since this may fail
     datadir = DataDir(settings.data_dir).open()
-    port = listener.getsockname()[1]
-    settings = settings.model_copy(update={"port": port})
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     app = build_app(settings)
-    _say_where(settings)
-    serving.serve(app, listener, datadir)
-    if stopping.is_served(datadir):
-        _say("Another server of this project goes on, and the worker with it.", settings)
+    _print_addresses(settings)
+    server.serve(app, listener, datadir)
+    is_text = settings.log_format != log.JSON
+    if is_served(datadir):
+        if is_text:
+            click.echo("Another server of this project is running, so the worker goes on.")
         return
-    gone = not settings.autostart or stopping.stop_worker(datadir)
-    running = stopping.count_running(app.state.engine, datadir)
-    if settings.log_format == log.JSON:
+    has_stopped = not settings.autostart or stop_worker(datadir)
+    running = count_running(app.state.engine, datadir)
+    if is_text:
+        if not has_stopped:
+            click.echo("The worker has not stopped yet; it will when its current step is done.")
+        _print_running(running)
+    else:
         log.stopped(running)
-        return
-    if not gone:
-        click.echo("The worker has not left yet; it will, after what it is doing.")
-    _say_what_runs(running)
 
 
-def _say(sentence: str, settings: "Settings") -> None:
-    if settings.log_format != log.JSON:
-        click.echo(sentence)
-
-
-def _say_where(settings: "Settings") -> None:
-    """To a person; as JSON to a log, of which every line is an event."""
+def _print_addresses(settings: "Settings") -> None:
+    """For a person; with LOG_FORMAT=json as an event, since every line of that log is one."""
     if settings.log_format == log.JSON:
         log.serving(settings.url, str(settings.project_folder), str(settings.data_dir))
         return
@@ -102,71 +99,72 @@ def _say_where(settings: "Settings") -> None:
 
 
 @main.command()
-@click.option("--cancel", is_flag=True, help="Cancel what runs, too.")
+@click.option("--cancel", is_flag=True, help="Also cancel the running jobs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stop(cancel: bool, as_json: bool) -> None:
-    """Stop the server and the worker of this project. Running scripts go on unless cancelled.
-    Exits with 1 when something told to end has not ended yet.
+    """Stop the server and the worker of this project. Running scripts go on, unless cancelled.
+
+    Exits with 1 when something has not ended in time.
 
     Example: robotni stop --cancel
     """
     from robotni.bootstrap import build_engine
-    from robotni.cli import output as terminal
-    from robotni.cli import stop as stopping
+    from robotni.cli import output, stop
 
     settings, datadir, engine = build_engine()
-    lived = stopping.running_parts(datadir)
-    gone = [stopping.stop_server(datadir), stopping.stop_worker(datadir)]
-    ended = stopping.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
-    running = stopping.count_running(engine, datadir)
-    rests = stopping.wait_until_closed(engine, datadir)
+    parts = stop.running_parts(datadir)
+    has_stopped = [stop.stop_server(datadir), stop.stop_worker(datadir)]
+    cancelled = stop.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
+    running = stop.count_running(engine, datadir)
+    is_closed = stop.wait_until_closed(engine, datadir)
     if as_json:
-        done = {"stopped": all(gone), "cancelledJobs": ended, "runningJobs": running}
-        terminal.print_json(done)
+        counts = {"cancelledJobs": cancelled, "runningJobs": running}
+        output.print_json({"stopped": all(has_stopped), **counts})
     elif cancel:
-        click.echo(f"cancelled {ended} running")
-    if not all(gone):
+        click.echo(f"running jobs cancelled: {cancelled}")
+    if not all(has_stopped):
         raise RobotniError(
-            "not everything has left yet; a server that robotni serve did not start is ended "
-            "where it was started"
+            "the server or the worker has not stopped yet; run robotni stop again. A server that "
+            "was not started by robotni serve has to be stopped where it was started"
         )
     if cancel and running:
         scripts = "1 script has" if running == 1 else f"{running} scripts have"
         raise RobotniError(
-            f"{scripts} not ended yet; run robotni stop --cancel again, or end the processes "
-            "by hand"
+            f"{scripts} not ended yet; run robotni stop --cancel again, or kill the processes"
         )
     if not as_json:
-        click.echo(_what_stopped(lived, settings))
-        _say_what_runs(running)
-        if not rests:
-            click.echo("Another process has the database open; copy it when that has ended, too.")
+        click.echo(_what_stopped(parts, settings))
+        _print_running(running)
+        if not is_closed:
+            click.echo("Another process has the database open; end it before you copy the data.")
 
 
-def _what_stopped(lived: List[str], settings: "Settings") -> str:
-    if not lived:
-        return f"neither server nor worker of {settings.project_folder} was there to stop"
-    return f"{' and '.join(lived)} {'has' if len(lived) == 1 else 'have'} stopped"
+def _what_stopped(parts: List[str], settings: "Settings") -> str:
+    if not parts:
+        return f"no server and no worker of {settings.project_folder} was running"
+    return f"{' and '.join(parts)} {'has' if len(parts) == 1 else 'have'} stopped"
 
 
-def _say_what_runs(running: int) -> None:
+def _print_running(running: int) -> None:
     if running:
-        scripts = "1 script goes" if running == 1 else f"{running} scripts go"
-        click.echo(f"{scripts} on running; the next start takes them up.")
-        click.echo("To end them: robotni stop --cancel")
+        scripts, them = (
+            ("1 script goes", "it") if running == 1 else (f"{running} scripts go", "them")
+        )
+        click.echo(f"{scripts} on running; the next worker takes {them} over.")
+        click.echo(f"To end {them}: robotni stop --cancel")
 
 
 @main.command()
-@click.option("--on-demand", is_flag=True, hidden=True, help="Leave at once if another works.")
+@click.option("--on-demand", is_flag=True, hidden=True, help="Exit at once if another worker runs.")
 def worker(on_demand: bool) -> None:
-    """Run the worker in the foreground; a running one leaves for it.
+    """Run the worker in the foreground. It replaces a worker that is running.
 
     Example: robotni worker
     """
     from robotni.bootstrap import build_huey
     from robotni.settings import load_project_settings
 
-    # Who starts one on demand starts it in the project folder, which need not look like one.
+    # The web server starts it in the project folder, which may have no mark of one.
     huey = build_huey(load_project_settings(Path.cwd(), os.environ, {}) if on_demand else None)
     huey.create_consumer(takes_over=not on_demand).run()
 
@@ -174,13 +172,13 @@ def worker(on_demand: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Look for what is wrong here, and say how to mend it. Needs no server.
+    """Check this project's setup and say how to fix what is wrong. Needs no server.
 
-    Ends with 0 when all is well, with 1 when something needs mending.
+    Exits with 0 when nothing needs fixing, else with 1.
 
     Example: robotni doctor
     """
-    from robotni.cli import output as terminal
+    from robotni.cli import output
     from robotni.cli.doctor import as_json as to_json
     from robotni.cli.doctor import findings
 
@@ -188,18 +186,20 @@ def doctor(as_json: bool) -> None:
     for finding in findings(os.environ, Path.cwd()):
         found.append(finding)
         if not as_json:
-            terminal.print_finding(finding.check, finding.text, finding.mend)
+            output.print_finding(finding.check, finding.text, finding.fix)
     if as_json:
-        terminal.print_json(to_json(found))
-    sys.exit(0 if all(finding.is_well for finding in found) else 1)
+        output.print_json(to_json(found))
+    sys.exit(0 if all(finding.is_ok for finding in found) else 1)
 
 
 @main.command()
 @click.argument("script", required=False, type=click.Path(exists=True, dir_okay=False))
-@click.option("--venv", type=click.Path(exists=True, file_okay=False), help="Its environment.")
+@click.option(
+    "--venv", type=click.Path(exists=True, file_okay=False), help="Virtual environment of SCRIPT."
+)
 @click.argument("args", nargs=-1)
 def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> None:
-    """Run a script in a temporary folder, to watch. All of it is shown, and cleaned up.
+    """Run a script on a temporary server and print each step. Everything is removed afterwards.
 
     Example: robotni demo examples/report.py --venv examples/.venv
     """
@@ -208,9 +208,5 @@ def demo(script: Optional[str], venv: Optional[str], args: Tuple[str, ...]) -> N
     sys.exit(run_demo(script, venv, list(args)))
 
 
-def _given(values: Dict[str, Any]) -> Dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
-
-
-for _command in (*cli_run.COMMANDS, *cli_jobs.COMMANDS):
+for _command in (*submit.COMMANDS, *jobs.COMMANDS):
     main.add_command(_command)

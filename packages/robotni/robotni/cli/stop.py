@@ -1,7 +1,7 @@
-"""`robotni stop`: the server and the worker of a data directory leave; scripts only if told so.
+"""`robotni stop`: ends the server and the worker of a data directory, and scripts if asked to.
 
-Works on the data directory alone, so it needs neither URL nor token, and no pid is trusted: who
-holds the `stop` FIFO is a server of ours, who holds the worker lock is the worker.
+It needs neither URL nor token, only the data directory, and trusts no pid: a `robotni serve` holds
+the FIFO `stop_server` open, the worker holds the worker lock.
 """
 
 import time
@@ -17,80 +17,81 @@ from robotni.system.datadir import DataDir
 from robotni.system.locks import is_locked
 from robotni.system.wakeup import has_listener, notify
 
-LEAVES_WITHIN = 6.0
-RESTS_WITHIN = 3.0
-_LOOK_EVERY = 0.05
+STOP_TIMEOUT = 6.0
+CLOSE_TIMEOUT = 3.0
+_POLL_INTERVAL = 0.05
 
 
-def cancel_running(engine: Engine, datadir: DataDir, within: float) -> int:
-    """Cancels all that runs and waits for the end of its processes; how many there were.
+def cancel_running(engine: Engine, datadir: DataDir, timeout: float) -> int:
+    """Cancels every running job and waits until its processes have ended; the number of jobs.
 
-    Comes after the worker has left, which would fill the free places at once. What it does not
-    settle any more is settled by the next worker, from the evidence.
+    To be called after the worker has stopped, which would start the next jobs at once. The next
+    worker completes the cancelled runs from their evidence.
     """
-    runs = _runs(engine, datadir)
+    runs = _live_runs(engine, datadir)
     for job, _ in runs:
         try:
             engine.cancel(job.job_id)
         except Conflict:
-            pass  # it ended by itself meanwhile
-    _wait(lambda: not any(run.is_held() for _, run in runs), within)
+            pass  # it has ended meanwhile
+    wait_until(lambda: not any(run.is_held() for _, run in runs), timeout)
     return len(runs)
 
 
 def count_running(engine: Engine, datadir: DataDir) -> int:
-    """How many scripts run now, whether or not a worker minds them."""
-    return len(_runs(engine, datadir))
+    """The number of scripts that run now, with or without a worker."""
+    return len(_live_runs(engine, datadir))
 
 
-def _runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, RunFiles]]:
-    """The jobs whose run lives, each with its files."""
+def _live_runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, RunFiles]]:
+    """The running jobs whose shim lives, each with the files of its run."""
     jobs = engine.jobs(Filters(status=[RUNNING]))
     runs = [(job, RunFiles(datadir.jobs, job.job_id, job.run)) for job in jobs]
     return [(job, run) for job, run in runs if run.is_held()]
 
 
 def is_served(datadir: DataDir) -> bool:
-    """Whether a `robotni serve` lives, which needs the worker."""
+    """Whether a `robotni serve` is running, which needs the worker."""
     return has_listener(datadir.stop_server)
 
 
 def running_parts(datadir: DataDir) -> List[str]:
-    """Of `server` and `worker`, those that are there; a server is a `robotni serve`."""
-    lives = (("server", is_served(datadir)), ("worker", is_locked(datadir.worker_lock)))
-    return [who for who, does in lives if does]
+    """Those of `server` (a `robotni serve`) and `worker` that are running."""
+    parts = (("server", is_served(datadir)), ("worker", is_locked(datadir.worker_lock)))
+    return [name for name, is_running in parts if is_running]
 
 
 def stop_server(datadir: DataDir) -> bool:
-    """Asks every `robotni serve` to end as on Ctrl-C; whether none is left."""
-    return _wait(lambda: not notify(datadir.stop_server), LEAVES_WITHIN)
+    """Tells every `robotni serve` to end as on Ctrl-C; whether all have."""
+    return wait_until(lambda: not notify(datadir.stop_server), STOP_TIMEOUT)
 
 
 def stop_worker(datadir: DataDir) -> bool:
-    """Asks the worker to leave; whether it has. Scripts that run go on under their shims."""
+    """Tells the worker to exit; whether it has. Running scripts go on under their shims."""
 
-    def gone() -> bool:
+    def has_exited() -> bool:
         if not is_locked(datadir.worker_lock):
             return True
         notify(datadir.stop_worker)
         return False
 
-    return _wait(gone, LEAVES_WITHIN)
+    return wait_until(has_exited, STOP_TIMEOUT)
 
 
 def wait_until_closed(engine: Engine, datadir: DataDir) -> bool:
-    """Waits until nobody has the database open, so that it may be copied: who closes it last takes
-    its log away. A server that has left says goodbye yet, and counts for it; but an app around
-    another one may go on."""
+    """Waits until no process has the database open, so that it can be copied: the last one to
+    close it removes the write-ahead log. A server that is just exiting is waited for; an app that
+    mounts robotni may keep it open."""
     engine.close()
     log = datadir.database.with_name(f"{datadir.database.name}-wal")
-    return _wait(lambda: not log.exists(), RESTS_WITHIN)
+    return wait_until(lambda: not log.exists(), CLOSE_TIMEOUT)
 
 
-def _wait(condition: Callable[[], bool], within: float) -> bool:
-    give_up = time.monotonic() + within
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Checks `condition` until it is true or `timeout` seconds have passed; whether it is true."""
+    deadline = time.monotonic() + timeout
     while not condition():
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL_INTERVAL)
     return True

@@ -1,7 +1,7 @@
-"""The Python client of the HTTP API, sync and async."""
+"""The Python client of the HTTP API: `Client` blocks, `AsyncClient` is for asyncio."""
 
 from robotni.client.aio import AsyncClient, AsyncRemoteJob
-from robotni.client.polling import DEFAULT_URL, PATIENCE
 from robotni.client.sync import Client, RemoteJob
+from robotni.client.transport import DEFAULT_URL, RETRY_TIMEOUT
 
-__all__ = ["DEFAULT_URL", "PATIENCE", "AsyncClient", "AsyncRemoteJob", "Client", "RemoteJob"]
+__all__ = ["DEFAULT_URL", "RETRY_TIMEOUT", "AsyncClient", "AsyncRemoteJob", "Client", "RemoteJob"]

@@ -1,52 +1,61 @@
-"""A job as a client has it: the API's JSON as a dict that can also wait, follow, cancel and retry.
+"""What jobs of both clients share: their fields, when to poll next, and when to stop repeating.
 
-Polling keeps to the server's `Retry-After` and sends the ETag. A server that restarts is waited
-for: while nobody answers, `wait` and `follow` go on for the client's `patience`. Sync and async.
+It keeps to the server's `Retry-After` and sends the ETag, so polling an unchanged job costs a 304.
+It sends nothing and does not sleep, so that `sync` and `aio` use it alike.
 """
 
 import time
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import httpx
 
-from robotni.client import transport as calls
+from robotni.client import transport
 from robotni.client.transport import Json
-from robotni.errors import Unreachable
+from robotni.errors import AnswerLost, Unreachable
 from robotni.jobs.states import TERMINAL
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-PATIENCE = 60.0
 DEFAULT_POLL = 5.0
-RECONNECT_EVERY = 1.0  # seconds between two tries while nobody answers
-QUICK, SLOW = 0.2, 1.0  # seconds between two looks at growing output
+RETRY_INTERVAL = 1.0  # seconds between two tries while the server does not answer
+# Seconds between two requests for growing output: after some has come, and at most.
+MIN_FOLLOW_INTERVAL, MAX_FOLLOW_INTERVAL = 0.2, 1.0
 
 
 class RetryBudget:
-    """How long nobody has answered; `bear` raises once that is over `patience` seconds."""
+    """For how long calls may fail in a row before their error is raised: `timeout` seconds."""
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._since: Optional[float] = None
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._failing_since: Optional[float] = None
 
-    def __bool__(self) -> bool:
-        return self._since is not None
+    @property
+    def is_failing(self) -> bool:
+        return self._failing_since is not None
 
-    def bear(self, error: Unreachable) -> None:
+    def spend(self, error: Unreachable) -> None:
+        """Counts a failed call; raises `error` when the budget is used up."""
         now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        if now - self._since >= self._patience:
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if now - self._failing_since >= self._timeout:
             raise error
 
-    def end(self) -> None:
-        self._since = None
+    def spend_on_submit(self, error: Unreachable) -> None:
+        """The same for a submit. One that never reached a server is not repeated."""
+        if not (self.is_failing or isinstance(error, AnswerLost)):
+            raise error
+        self.spend(error)
+
+    def reset(self) -> None:
+        self._failing_since = None
 
 
 class JobBase(Json):
-    """What both kinds of job know without asking."""
+    """A job as the API's JSON, with what both clients need in order to poll it."""
 
-    _etag: Optional[str] = None
-    _retry_after: float = DEFAULT_POLL
-    _silence: RetryBudget
+    def __init__(self, client: Any, response: httpx.Response) -> None:
+        super().__init__()
+        self._client = client
+        self._budget = RetryBudget(client.retry_timeout)
+        self._load(response)
 
     @property
     def id(self) -> str:
@@ -56,43 +65,57 @@ class JobBase(Json):
     def is_terminal(self) -> bool:
         return self["status"] in TERMINAL
 
-    def _take(self, answer: httpx.Response) -> bool:
-        self._silence.end()
-        self._retry_after = float(answer.headers.get("Retry-After", DEFAULT_POLL))
-        if answer.status_code == 304:
+    def _load(self, response: httpx.Response) -> bool:
+        """Takes over the job in a response; whether it has changed."""
+        self._budget.reset()
+        self._retry_after = float(response.headers.get("Retry-After", DEFAULT_POLL))
+        if response.status_code == 304:
             return False
-        body = calls.json_of(answer)
-        self._etag = answer.headers.get("ETag")
+        body = transport.json_from(response)
+        is_get = response.request.method == "GET"  # an ETag stands for the body of a GET
+        self._etag = response.headers.get("ETag") if is_get else None
         self.clear()
         self.update(body)
         return True
 
     def _pause(self, poll: Optional[float], deadline: float) -> float:
+        """Seconds until the next poll; TimeoutError after the deadline."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"job {self.id} is still {self['status']}; it goes on")
         pause = self._retry_after if poll is None else poll
-        return min(left, pause, RECONNECT_EVERY if self._silence else pause)
+        return min(left, pause, RETRY_INTERVAL if self._budget.is_failing else pause)
 
 
-class Reading:
-    """Where a follower is in the output of a job's attempts, and when it looks again."""
+class OutputCursor:
+    """Where a follower is in the output of a job's attempts, and how long it pauses."""
 
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        self.start = 0
+    def __init__(self, job: JobBase, attempt: int) -> None:
+        job._budget.reset()
+        self._job = job
+        self._attempt = attempt
+        self._start = 0
         self.pause = 0.0
-        self.is_over = False
+        self.is_at_end = False
 
-    def where(self, job: JobBase) -> Optional[Tuple[int, int]]:
-        """(first byte, attempt) to ask for; None while that has not started."""
-        return (self.start, self.attempt) if job["attempt"] >= self.attempt else None
+    def position(self) -> Optional[Tuple[int, int]]:
+        """(first byte, attempt) to read next; None while that attempt has not started."""
+        has_started = self._job["attempt"] >= self._attempt
+        return (self._start, self._attempt) if has_started else None
 
-    def took(self, job: JobBase, data: bytes) -> bytes:
-        self.start += len(data)
-        self.pause = QUICK if data else min(SLOW, max(QUICK, self.pause * 1.2))
-        if self.attempt < job["attempt"]:
-            self.attempt, self.start, self.pause = self.attempt + 1, 0, 0.0
+    def advance(self, data: bytes) -> bytes:
+        """Moves behind `data`, to the next attempt or to the end; returns `data`."""
+        self._start += len(data)
+        slower = min(MAX_FOLLOW_INTERVAL, max(MIN_FOLLOW_INTERVAL, self.pause * 1.2))
+        self.pause = MIN_FOLLOW_INTERVAL if data else slower
+        if self._attempt < self._job["attempt"]:
+            self._attempt, self._start, self.pause = self._attempt + 1, 0, 0.0
         else:
-            self.is_over = job.is_terminal
+            self.is_at_end = self._job.is_terminal
         return data
+
+    def fail(self, error: Unreachable) -> bytes:
+        """Stays where it is; raises `error` when the retry budget is used up. No new bytes."""
+        self._job._budget.spend(error)
+        self.pause = RETRY_INTERVAL
+        return b""

@@ -1,48 +1,32 @@
-"""Clients of the HTTP API, sync and async: submit, then poll. Errors come back as classes.
+"""The blocking client of the HTTP API: submit a job, then poll it.
 
     with Client() as client:
         job = client.submit({"script": "hello.py", "venv": ".venv"}).wait()
         print(job["status"], job["output"])
 
-A job is the API's JSON as a dict that can also wait, cancel and retry. Polling keeps to the
-server's `Retry-After` and sends the ETag, so an unchanged job costs a 304. A server that restarts
-is waited for: `wait` and `follow` go on for `patience` seconds while nobody answers, and so does a
-`submit` whose answer got lost, which carries an idempotency key, so the job is stored once. Where
-nobody listens at all, every call says so at once. Durations are seconds.
+A job is the API's JSON as a dict that can also wait, follow, cancel and retry. Errors of the server
+are raised as classes of `robotni.errors`. `wait`, `follow` and a `submit` whose answer got lost
+repeat their calls for `retry_timeout` seconds, so a restart of the server does not end them; a
+repeated submit carries the same idempotency key, so its job is stored once. Every other call
+raises Unreachable at once when no server answers. Durations are seconds.
 """
 
 import time
-import uuid
 from typing import Any, Callable, Iterator, Optional
 
 import httpx
 
-from robotni.client import transport as calls
-from robotni.client.polling import (
-    DEFAULT_URL,
-    PATIENCE,
-    RECONNECT_EVERY,
-    JobBase,
-    Reading,
-    RetryBudget,
-)
-from robotni.client.transport import Call, Json
-from robotni.errors import AnswerLost, NotFound, Unreachable
+from robotni.client import transport
+from robotni.client.polling import RETRY_INTERVAL, JobBase, OutputCursor, RetryBudget
+from robotni.client.transport import Call, ClientBase, Json
+from robotni.errors import NotFound, Unreachable
 
 
-class Client:
-    """Calls one server. Every method raises the RobotniError the server's problem stands for."""
+class Client(ClientBase):
+    """Calls one server. Every method raises the RobotniError that an error answer stands for."""
 
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        token: Optional[str] = None,
-        timeout: float = 30,
-        patience: float = PATIENCE,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self.patience = patience
-        self._http = httpx.Client(**calls.connection(url, token, timeout))
+    _http_class = httpx.Client
+    _http: httpx.Client
 
     def __enter__(self) -> "Client":
         return self
@@ -53,28 +37,34 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
+    def call(self, call: Call) -> httpx.Response:
+        """Sends one call, once."""
+        try:
+            response = self._http.request(call.method, call.path, **call.options)
+        except httpx.HTTPError as error:
+            raise transport.no_response(self.url, error) from None
+        return transport.raise_for_error(response)
+
     def submit(self, request: Json, key: Optional[str] = None) -> "RemoteJob":
-        """The stored job. With a `key`, sending it again gives the same job; without, it has one
-        of its own, for the case that the answer gets lost."""
-        call, silence = calls.submit(request, key or uuid.uuid4().hex), RetryBudget(self.patience)
+        """Returns the stored job. A second submit with the same idempotency `key` returns the job
+        of the first one."""
+        call, budget = transport.submit(request, key), RetryBudget(self.retry_timeout)
         while True:
             try:
                 return RemoteJob(self, self.call(call))
             except Unreachable as error:
-                if not (silence or isinstance(error, AnswerLost)):
-                    raise  # it was never sent
-                silence.bear(error)
-            time.sleep(RECONNECT_EVERY)
+                budget.spend_on_submit(error)
+            time.sleep(RETRY_INTERVAL)
 
     def get(self, job_id: str) -> "RemoteJob":
-        return RemoteJob(self, self.call(calls.get(job_id)))
+        return RemoteJob(self, self.call(transport.get(job_id)))
 
     def list(self, **filters: Any) -> Json:
         """One page: `{"jobs": […], "nextCursor": …}`; filters as in the API."""
-        return calls.json_of(self.call(calls.list_(filters)))
+        return transport.json_from(self.call(transport.list_(filters)))
 
     def jobs(self, **filters: Any) -> Iterator[Json]:
-        """All jobs, newest first, page by page."""
+        """All jobs, newest first; asks for one page after the other."""
         cursor: Optional[str] = None
         while True:
             page = self.list(cursor=cursor, **filters)
@@ -84,106 +74,93 @@ class Client:
                 return
 
     def cancel(self, job_id: str) -> "RemoteJob":
-        return RemoteJob(self, self.call(calls.cancel(job_id)))
+        return RemoteJob(self, self.call(transport.cancel(job_id)))
 
     def retry(self, job_id: str) -> "RemoteJob":
-        return RemoteJob(self, self.call(calls.retry(job_id)))
+        """Submits an ended job again; returns the new job."""
+        return RemoteJob(self, self.call(transport.retry(job_id)))
 
     def output(self, job_id: str, start: int = 0, attempt: Optional[int] = None) -> bytes:
-        """The output from byte `start` to what is there now."""
-        return calls.bytes_of(self.call(calls.output(job_id, start, attempt)))
+        """The output from byte `start` on, as far as it is written; by default of the last
+        attempt."""
+        return transport.output_from(self.call(transport.output(job_id, start, attempt)))
 
     def status(self) -> Json:
-        return calls.json_of(self.call(calls.STATUS))
+        return transport.json_from(self.call(transport.STATUS))
 
     def types(self) -> Json:
-        return calls.json_of(self.call(calls.TYPES))
-
-    def call(self, call: Call) -> httpx.Response:
-        try:
-            answer = self._http.request(call.method, call.path, **call.options)
-        except httpx.HTTPError as error:
-            raise calls.unanswered(self.url, error) from None
-        return calls.checked(answer)
+        return transport.json_from(self.call(transport.TYPES))
 
 
 class RemoteJob(JobBase):
     """A job of a `Client`."""
 
-    def __init__(self, client: "Client", answer: httpx.Response) -> None:
-        super().__init__()
-        self._client = client
-        self._silence = RetryBudget(client.patience)
-        self._take(answer)
-        self._etag = None  # only a GET's ETag is one of GET's body
+    _client: Client
 
     def refresh(self) -> bool:
-        """Asks once; whether anything has changed."""
-        return self._take(self._client.call(calls.get(self.id, self._etag)))
+        """Polls once; whether the job has changed."""
+        return self._load(self._client.call(transport.get(self.id, self._etag)))
 
     def wait(
         self,
         timeout: float = float("inf"),
         poll: Optional[float] = None,
-        seen: Callable[["RemoteJob"], None] = lambda job: None,
+        on_change: Callable[["RemoteJob"], None] = lambda job: None,
     ) -> "RemoteJob":
-        """Polls until the job has ended; `seen` gets it each time it changed. TimeoutError after
-        `timeout`. `poll` is the pause between two polls, the server's Retry-After by default."""
+        """Polls until the job has ended, and calls `on_change` at the start and after each change.
+        Raises TimeoutError after `timeout`. `poll` is the interval, by default Retry-After."""
         deadline = time.monotonic() + timeout
-        self._silence.end()
-        seen(self)
+        self._budget.reset()
+        on_change(self)
         while not self.is_terminal:
             time.sleep(self._pause(poll, deadline))
             try:
                 if self.refresh():
-                    seen(self)
+                    on_change(self)
             except Unreachable as error:
-                self._silence.bear(error)
+                self._budget.spend(error)
         return self
 
     def follow(self, attempt: int = 1) -> "Follower":
-        """Iterates over the output as it comes, from `attempt` on, until the job has ended."""
+        """Iterates over the output while it is written, from `attempt` on, until the job ends."""
         return Follower(self, attempt)
 
     def cancel(self) -> "RemoteJob":
-        self._take(self._client.call(calls.cancel(self.id)))
-        self._etag = None
+        self._load(self._client.call(transport.cancel(self.id)))
         return self
 
     def retry(self) -> "RemoteJob":
-        """The new job; this one stays as it is."""
+        """Submits the ended job again; returns the new job, this one stays as it is."""
         return self._client.retry(self.id)
 
     def output(self, start: int = 0, attempt: Optional[int] = None) -> bytes:
-        """The output of an attempt, the last by default, from byte `start` to what is there now."""
+        """As `Client.output`."""
         return self._client.output(self.id, start, attempt)
 
 
 class Follower(Iterator[bytes]):
-    """What a job prints, by ranges every 0.2 to 1 s; `b""` when a look found nothing new.
+    """The output of a job, read every 0.2 to 1 s; `b""` when there was nothing new.
 
-    The job is kept fresh. An iteration that was interrupted may be taken up again.
+    Each step also refreshes the job. An iteration that was interrupted can be continued.
     """
 
     def __init__(self, job: RemoteJob, attempt: int) -> None:
-        job._silence.end()
         self._job = job
-        self._reading = Reading(attempt)
+        self._cursor = OutputCursor(job, attempt)
 
     def __next__(self) -> bytes:
-        job, reading = self._job, self._reading
-        if reading.is_over:
+        cursor = self._cursor
+        if cursor.is_at_end:
             raise StopIteration
+        data = b""
         try:
-            if reading.pause:
-                time.sleep(reading.pause)
-                job.refresh()
-            where = reading.where(job)
-            data = job.output(*where) if where else b""
-        except NotFound:  # the attempt was given back, since it had never started
-            data = b""
+            if cursor.pause:
+                time.sleep(cursor.pause)
+                self._job.refresh()
+            position = cursor.position()
+            data = self._job.output(*position) if position else b""
+        except NotFound:  # the attempt never started, and its number was given back
+            pass
         except Unreachable as error:
-            job._silence.bear(error)
-            reading.pause = RECONNECT_EVERY
-            return b""
-        return reading.took(job, data)
+            return cursor.fail(error)
+        return cursor.advance(data)

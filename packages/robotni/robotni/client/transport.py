@@ -1,9 +1,11 @@
-"""One call of the HTTP API: how it is made, what its answer means; alike for both clients.
+"""The HTTP calls of the API: how each request is written, and what its response means.
 
-An answer is a response, or one of robotni's errors as a class. Whether a call may be repeated is
-the caller's business.
+It sends nothing itself; `sync` and `aio` do. A response becomes JSON or bytes, or is raised as the
+RobotniError that its problem document stands for. Whether a failed call may be sent again is
+decided in `polling`.
 """
 
+import uuid
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Type
 from urllib.parse import quote
@@ -25,16 +27,18 @@ from robotni.errors import (
 )
 
 Json = Dict[str, Any]
+DEFAULT_URL = "http://127.0.0.1:8000"
+RETRY_TIMEOUT = 60.0
 _JOBS = "/api/worker/jobs"
 _BY_CODE: Dict[str, Type[RobotniError]] = {
     error.code: error for error in (NotFound, Conflict, QueueFull, StorageFull, TokenRequired)
 }
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
-_BY_A_PROXY = (502, 503, 504)  # what stands in front says so while the server restarts
+_PROXY_STATUSES = (502, 503, 504)  # what a reverse proxy answers while the server restarts
 
 
 class Call(NamedTuple):
-    """One request."""
+    """One request; `options` are keyword arguments of httpx."""
 
     method: str
     path: str
@@ -45,7 +49,9 @@ STATUS = Call("GET", "/api/worker/status")
 TYPES = Call("GET", "/api/worker/types")
 
 
-def submit(request: Json, key: str) -> Call:
+def submit(request: Json, key: Optional[str]) -> Call:
+    """Without a `key` it has a random one, so that it may be sent again."""
+    key = key or uuid.uuid4().hex
     if not (key.isascii() and key.isprintable()):
         raise InvalidRequest([], "the idempotency key must be 1 to 255 visible ASCII characters")
     return Call("POST", _JOBS, {"json": request, "headers": {"Idempotency-Key": key}})
@@ -56,8 +62,8 @@ def get(job_id: str, etag: Optional[str] = None) -> Call:
 
 
 def list_(filters: Json) -> Call:
-    given = {name: value for name, value in filters.items() if value is not None}
-    return Call("GET", _JOBS, {"params": given})
+    params = {name: value for name, value in filters.items() if value is not None}
+    return Call("GET", _JOBS, {"params": params})
 
 
 def cancel(job_id: str) -> Call:
@@ -75,29 +81,46 @@ def output(job_id: str, start: int, attempt: Optional[int]) -> Call:
 
 
 def _path(job_id: str) -> str:
-    if not job_id.strip("./ "):  # it would name another path
-        raise NotFound("an empty id names no job; ids come from a submit or from a list")
+    if not job_id.strip("./ "):  # as a part of a path it would name another resource
+        raise NotFound(f"{job_id!r} is not a job id; to see the ids: robotni jobs")
     return f"{_JOBS}/{quote(job_id, safe='')}"
 
 
-def connection(url: str, token: Optional[str], timeout: float) -> Json:
-    """The options of an httpx client; Unreachable for a URL that is none."""
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise TokenRequired(
-            "the token is no line of visible ASCII characters, so no server takes it; look at "
-            "ROBOTNI_TOKEN"
+class ClientBase:
+    """The configuration of a client. A subclass names the httpx class that sends its calls."""
+
+    _http_class: Any
+    _http: Any
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: Optional[str] = None,
+        timeout: float = 30,
+        retry_timeout: float = RETRY_TIMEOUT,
+    ) -> None:
+        """`timeout`: seconds to wait for one response. `retry_timeout`: seconds for which a call
+        that may be repeated is repeated while the server does not answer."""
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise TokenRequired(
+                "the token has characters that are not visible ASCII, so no server accepts it; "
+                "correct ROBOTNI_TOKEN"
+            )
+        if not _is_server_url(url):
+            raise Unreachable(
+                f"{url!r} is not the URL of a server; write it like http://127.0.0.1:8000"
+            )
+        self.url = url.rstrip("/")
+        self.retry_timeout = retry_timeout
+        self._http = self._http_class(
+            base_url=self.url,
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
+            timeout=timeout,
+            trust_env=False,  # a proxy from the environment must not see calls to a local server
         )
-    if not _is_web(url):
-        raise Unreachable(f"{url!r} is no URL of a server; write it as http://127.0.0.1:8000")
-    return {
-        "base_url": url.rstrip("/"),
-        "headers": {} if token is None else {"Authorization": f"Bearer {token}"},
-        "timeout": timeout,
-        "trust_env": False,  # a proxy of the environment has no business with a local server
-    }
 
 
-def _is_web(url: str) -> bool:
+def _is_server_url(url: str) -> bool:
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL:
@@ -105,50 +128,50 @@ def _is_web(url: str) -> bool:
     return parts.scheme in ("http", "https") and parts.host != "" and (parts.port or 1) < 65536
 
 
-def unanswered(url: str, error: httpx.HTTPError) -> Unreachable:
-    """What it means that no answer came."""
+def no_response(url: str, error: httpx.HTTPError) -> Unreachable:
+    """The error of a call that got no response: AnswerLost when the server may have received it."""
     if isinstance(error, _NEVER_SENT):
         return Unreachable(
-            f"no robotni answers at {url} ({error}); start one with: robotni serve, or name "
-            "another with --url"
+            f"no robotni server answers at {url} ({error}); start one with: robotni serve, or name "
+            "another one with --url"
         )
-    why = str(error) or type(error).__name__
+    reason = str(error) or type(error).__name__
     return AnswerLost(
-        f"{url} was asked, but its answer got lost ({why}); see with robotni status whether it "
-        "lives, and repeat the command"
+        f"the request to {url} got no answer ({reason}) and may have been carried out; check with: "
+        "robotni jobs, and repeat the command if it was not"
     )
 
 
-def checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, unless it stands for an error."""
-    if answer.is_error and answer.status_code != 416:
-        raise error_of(answer)
-    return answer
+def raise_for_error(response: httpx.Response) -> httpx.Response:
+    """The response, unless it stands for an error. 416 does not: there is no output to read yet."""
+    if response.is_error and response.status_code != 416:
+        raise error_from(response)
+    return response
 
 
-def json_of(answer: httpx.Response) -> Json:
+def json_from(response: httpx.Response) -> Json:
     try:
-        value: Json = answer.json()
+        value: Json = response.json()
     except ValueError:
-        raise _not_ours(answer) from None
+        raise _not_from_robotni(response) from None
     return value
 
 
-def bytes_of(answer: httpx.Response) -> bytes:
-    return b"" if answer.status_code == 416 else answer.content
+def output_from(response: httpx.Response) -> bytes:
+    return b"" if response.status_code == 416 else response.content
 
 
-def error_of(answer: httpx.Response) -> RobotniError:
-    """The error a problem stands for; RobotniError itself when its code is not known here."""
+def error_from(response: httpx.Response) -> RobotniError:
+    """The error that a problem document stands for; RobotniError itself for an unknown code."""
     try:
-        problem = answer.json()
+        problem = response.json()
         code, detail = problem["code"], problem["detail"]
     except (ValueError, KeyError, TypeError):
-        return _not_ours(answer)
-    if answer.status_code == 422:
+        return _not_from_robotni(response)
+    if response.status_code == 422:
         errors = [FieldError(e["pointer"], e["detail"]) for e in problem.get("errors", ())]
         error: RobotniError = InvalidRequest(errors, detail)
-    elif answer.status_code == 403:
+    elif response.status_code == 403:
         error = Refused(detail)
     else:
         error = _BY_CODE.get(code, RobotniError)(detail)
@@ -156,13 +179,13 @@ def error_of(answer: httpx.Response) -> RobotniError:
     return error
 
 
-def _not_ours(answer: httpx.Response) -> RobotniError:
-    if answer.status_code in _BY_A_PROXY:
+def _not_from_robotni(response: httpx.Response) -> RobotniError:
+    if response.status_code in _PROXY_STATUSES:
         return AnswerLost(
-            f"the proxy at {answer.url.host} has no answer of robotni ({answer.status_code}); "
-            "start it with: robotni serve"
+            f"the proxy at {response.url.host} answered {response.status_code}, so it did not "
+            "reach robotni; start it with: robotni serve"
         )
     return RobotniError(
-        f"{answer.url} answered {answer.status_code}, but not as robotni does; check the URL, and "
-        "the path robotni is mounted under, if it is"
+        f"{response.url} answered {response.status_code}, but the answer is not from robotni; "
+        "check the URL, with the path under which robotni is mounted"
     )

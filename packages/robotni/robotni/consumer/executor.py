@@ -1,25 +1,28 @@
-"""The executor: how a worker takes one job from pending to its end. claim launch adopt.
+"""A job's life in the worker, read downward: reserve, claim, launch, wait, complete.
 
-It promises at most one start per attempt, a settled row for every run that ended, and that a run
-whose shim lives is waited for, not repeated. Evidence decides, in this order: the lock of the run
-is held: it runs. `exit.json`: it ended so. `started`: it is lost. No folder, which is made before
-the claim: somebody has removed it, it is lost. Nothing in it: it never started, unless a process
-carries its mark, or the machine went down since (a power cut may take the evidence): it is lost.
-A thread that ends a run takes what waits next in the same transaction, so under load a job costs
-two transactions with what the web process writes, else three. Budget: 1.1 ms of CPU in the worker.
-It must not know Huey; a thread of the worker calls `run` with a job id, or `adopt` with an orphan.
+It promises at most one start per attempt, and an end in the row for every run that ended. A thread
+that ends a run claims the job that waits longest in the same transaction, so under load a job costs
+two transactions in the worker and the web process together, else three. Runs that nobody answers
+for are the business of `recovery`. The executor does not know Huey: a thread of the worker calls
+`run` with the id of a job.
 """
 
 import time
-from collections import deque
-from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Deque, Dict, Iterator, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from robotni import log
 from robotni.consumer.completer import PAUSE, Completer
-from robotni.consumer.in_flight import InFlight, Minder
-from robotni.consumer.launch import LaunchSpecs, recipe
-from robotni.consumer.shim_pool import ENDED, LEFT, NOT_BEGUN, ShimPool, Slot, StopSignal
+from robotni.consumer.in_flight import InFlight
+from robotni.consumer.launch import LaunchSpecs, Recipe, recipe
+from robotni.consumer.recovery import Recovery
+from robotni.consumer.shim_pool import (
+    ENDED,
+    NOT_STARTED,
+    STOPPING,
+    ShimPool,
+    ShimProcess,
+    StopSignal,
+)
 from robotni.consumer.warm_pool import WarmPool
 from robotni.engine.preflight import JobPaths, Preflight
 from robotni.errors import InvalidRequest, StorageFull
@@ -30,193 +33,152 @@ from robotni.settings import Settings
 from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
-from robotni.system.processes import OrphanedProcesses
-
-ADOPT_POLL = 0.1  # seconds between two looks at the lock of an adopted run
+from robotni.system.wakeup import notify
 
 
 class Executor:
-    """Runs jobs in the threads of one worker. `server` is the environment scripts see part of."""
+    """Runs jobs in the threads of one worker. `server_environ` is what scripts see a part of."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
         datadir: DataDir,
-        server: Mapping[str, str],
+        server_environ: Mapping[str, str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.stop_signal = StopSignal()
-        self.shim_pool = ShimPool(settings.workers, datadir.worker_log)
-        self.warm_pool = WarmPool(
-            settings.warm_max, settings.idle_exit, datadir.worker_log, datadir.warm
-        )
-        self._settings = settings
-        self._store = store
-        self._datadir = datadir
-        self._clock = clock
-        self._launch_specs = LaunchSpecs(settings, datadir, server)
-        self._preflight = Preflight(settings.project_folder, settings.script_roots)
         self.in_flight = InFlight()
-        self.orphans: Deque[Job] = deque()
-        self.completer = Completer(store, datadir, self.stop_signal, clock)
+        self.shim_pool = ShimPool(datadir.worker_log)
+        self.warm_pool = WarmPool(settings.warm_max, settings.idle_exit, datadir.warm)
+        self.completer = Completer(store, lambda: notify(datadir.wakeup), self.stop_signal, clock)
+        self.recovery = Recovery(store, datadir, self.in_flight, self.completer, self.stop_signal)
+        self._store = store
+        self._clock = clock
+        self._preflight = Preflight(settings.project_folder, settings.script_roots)
+        self._launch_specs = LaunchSpecs(settings, str(datadir.jobs), server_environ)
 
     def close(self) -> None:
-        """Lets the shims go, each after the run it may have."""
-        self.shim_pool.close()
+        """Lets the shims end, each after the run it may have."""
         self.warm_pool.close()
-
-    def has_room(self) -> bool:
-        """Whether a thread has nothing to do."""
-        return len(self.in_flight) < self._settings.workers
+        self.shim_pool.close()
 
     def run(self, job_id: str) -> None:
-        """Runs the next attempt of a pending job to its end, and then whatever was claimed as one
-        was settled; until there is nothing, or this worker leaves."""
-        if self.stop_signal.is_set():
-            return  # row and ticket stay as they are, for the next worker
+        """Runs the next attempt of a pending job to its end, then each job that was claimed as the
+        one before ended, until none is pending or this worker stops."""
+        if not self.in_flight.add(job_id):
+            return  # another thread has it
         try:
-            self._run_on(job_id)
-        except StorageFull:  # nothing is claimed, and the ticket is handed out again
+            job = self._claim(job_id)
+        except StorageFull:  # nothing was claimed; the job stays pending
             self.stop_signal.wait(PAUSE)
+            job = None
+        if job is None:
+            self.in_flight.remove(job_id)
+        while job is not None:
+            claimed = self._run_attempt(job)
+            self.in_flight.remove(job.job_id)
+            job = claimed
 
-    def _run_on(self, job_id: str) -> None:
-        with self.in_flight.thread() as minder, self.shim_pool.room():
-            job = self._first(job_id, minder)
-            while job is not None:
-                following = self._attempt(job, minder)
-                minder.unmind(job.job_id, job.run)
-                job = following
+    # reserve, claim
 
-    def _first(self, job_id: str, minder: Minder) -> Optional[Job]:
+    def reserve_next(self) -> Optional[Job]:
+        """The job that has been pending longest, now in flight; None where none is pending."""
+        while True:
+            waiting = self._store.next_pending(self.in_flight.ids())
+            if waiting is None or self.in_flight.add(waiting.job_id):
+                return waiting
+
+    def _claim(self, job_id: str) -> Optional[Job]:
         waiting = self._store.get(job_id)
-        pending = waiting if waiting is not None and waiting.status == PENDING else None
-        if pending is None or not minder.mind(job_id, pending.run + 1):
-            self._store.drop_ticket(job_id)
+        if waiting is None or waiting.status != PENDING or self.stop_signal.is_set():
             return None
-        return self._claim(job_id, pending)
+        return self._store.claim(waiting, self._clock())
 
-    def _attempt(self, job: Job, minder: Minder) -> Optional[Job]:
-        """A claimed run to its end; the next, claimed with that."""
+    def _run_attempt(self, job: Job) -> Optional[Job]:
+        """A claimed run to its end; returns the job that was claimed with that."""
         try:
-            return self._follow(job, minder)
-        except Exception as error:  # a run must always settle
+            return self._launch_and_complete(job)
+        except Exception as error:  # a run must always end in its row
             log.failed("run", job.job_id)
-            self._settle_anyhow(job, error)
+            self._fail_unless_started(job, error)
             return None
 
-    def _settle_anyhow(self, job: Job, error: Exception) -> None:
-        """After a fault of our own: failed if nothing was started; evidence is the sweep's."""
-        run_files = RunFiles(self._datadir.jobs, job.job_id, job.run)
+    def _put_back(self, job: Job, reason: str) -> None:
+        """The machine's fault: after a moment the job is pending again, its attempt given back."""
+        self.stop_signal.wait(PAUSE)
+        self.completer.release(job, reason)
+
+    def _fail_unless_started(self, job: Job, error: Exception) -> None:
+        """After a fault of robotni's own; a run that started is left to recovery."""
+        run_files = self._store.run_files(job)
         if not run_files.is_held() and not run_files.has_begun():
-            facts = ExitFacts(spawn_error=f"robotni could not run it: {error!r}.")
-            self.completer.settle(job, facts)
+            self.completer.complete(job, ExitFacts(spawn_error=f"robotni failed: {error!r}."))
 
-    def claim(self, job_id: str) -> Optional[Job]:
-        """The job, now running; None when it is not pending any more, or waited too long."""
-        return self._claim(job_id, self._store.get(job_id))
+    # launch, wait
 
-    def _claim(self, job_id: str, waiting: Optional[Job]) -> Optional[Job]:
-        """The next run of `waiting`, unless another is claimed by now."""
-        run = 0 if waiting is None else waiting.run + 1
-        if waiting is not None and waiting.status == PENDING:
-            RunFiles(self._datadir.jobs, job_id, run).prepare()
-        return self._store.claim(job_id, self._clock(), run)
-
-    def _follow(self, job: Job, minder: Minder) -> Optional[Job]:
-        with ExitStack() as taken:
-            try:
-                slot = self.launch(job, taken)
-            except OSError as error:  # a full disk, no more processes
-                self._postpone(job, str(error))
-                return None
-            if slot is None:
-                return None
-            log.started(job.job_id, job.run, job.attempt)
-            ended = slot.wait(self.stop_signal.fd)
-            facts = slot.facts
-        if ended == NOT_BEGUN:
-            self._postpone(job, "the shim could not write its evidence")
-        elif ended != LEFT:
-            goes_on = (
-                not self.stop_signal.is_set() and not self.orphans
-            )  # these hold places of ours
-            following = minder if goes_on else None
-            if facts is not None:
-                return self.completer.finish(job, facts, following)
-            return self.recover(job, following, ended == ENDED)
-        return None
-
-    def launch(self, job: Job, taken: ExitStack) -> Optional[Slot]:
-        """Hands the run to the shim of a slot; None when it has been settled without."""
-        run_files = RunFiles(self._datadir.jobs, job.job_id, job.run).create()
+    def _launch_and_complete(self, job: Job) -> Optional[Job]:
+        run_files = self._store.run_files(job)
         try:
             self._preflight.check(JobPaths(job.script, job.module, job.venv, job.cwd))
+            spec = self._launch_specs.build(job, run_files.create())
+            standby = recipe(job, spec)
+            shim = self.warm_pool.take(standby) or self.shim_pool.take()
         except InvalidRequest as error:
-            self.completer.settle(job, ExitFacts(spawn_error=f"{error}."))
+            self.completer.complete(job, ExitFacts(spawn_error=f"{error}."))
             return None
-        order = self._launch_specs.build(job, run_files)
-        slot = taken.enter_context(self._warm_slot(job, run_files, order)) if job.warm else None
-        if self.stop_signal.is_set():
-            self.completer.release(job, "this worker leaves")
+        except OSError as error:  # a full disk, no more processes
+            self._put_back(job, str(error))
             return None
-        slot = slot or taken.enter_context(self.shim_pool.take())
-        if not slot.launch(run_files, order):
-            self.stop_signal.wait(PAUSE)
-            self._await_end(job)  # its evidence says what it was told before it died
-            return None
-        return slot
+        claimed: Optional[Job] = None
+        try:
+            claimed = self._run_in(shim, job, run_files, spec)
+        finally:
+            self._give_back(shim, standby, is_busy=claimed is not None)
+        return claimed
 
-    @contextmanager
-    def _warm_slot(
-        self, job: Job, run_files: RunFiles, order: Dict[str, Any]
-    ) -> Iterator[Optional[Slot]]:
-        """None when the run must go cold; the order then says why, for the job's output."""
-        wanted, given_up = recipe(job, order), run_files.is_cancel_requested
-        with self.warm_pool.take(wanted, self.stop_signal.fd, given_up, job.timeout) as (slot, why):
-            if why:
-                order["note"] = f"robotni: {why}; this run is cold\n"
-            yield slot
-
-    def _postpone(self, job: Job, why: str) -> None:
-        """The machine's fault: a moment's pause, then pending again, the attempt given back."""
-        self.stop_signal.wait(PAUSE)
-        self.completer.release(job, why)
-
-    def adopt(self, job: Job) -> None:
-        """Waits for a run that an earlier worker began, then settles it."""
-        log.adopted(job.job_id, job.run)
-        self._await_end(job)
-
-    def _await_end(self, job: Job) -> None:
-        run_files = RunFiles(self._datadir.jobs, job.job_id, job.run)
-        while run_files.is_held():
-            if self.stop_signal.wait(ADOPT_POLL):
-                return
-        self.recover(job)
-
-    def is_running(self, job: Job) -> bool:
-        """Whether the shim of this run lives."""
-        return RunFiles(self._datadir.jobs, job.job_id, job.run).is_held()
-
-    def recover(
-        self, job: Job, minder: Optional[Minder] = None, has_begun: bool = False
+    def _run_in(
+        self, shim: ShimProcess, job: Job, run_files: RunFiles, spec: Dict[str, Any]
     ) -> Optional[Job]:
-        """Settles a run whose shim is done or dead, by the evidence it left, or when it `has_begun`
-        for sure. With a `minder` it may claim another job with that, which it returns."""
-        run_files = RunFiles(self._datadir.jobs, job.job_id, job.run)
-        ended = run_files.exit()
-        if ended is not None:
-            return self.completer.finish(job, ended, minder)
-        left = OrphanedProcesses(
-            (run_files.mark, (run_files.started() or {}).get("mark")), run_files.result
-        )
-        has_begun = has_begun or run_files.is_gone() or run_files.has_begun()
-        if not (has_begun or self._datadir.has_rebooted() or left.are_there()):
-            current = self._store.get(job.job_id)
-            if current is not None and current.run == job.run:
-                self.completer.release(current, "no trace of a start")
+        try:
+            is_sent = shim.launch(run_files, spec)
+        except OSError as error:  # its lock could not be opened, and nothing was sent
+            self._put_back(job, str(error))
             return None
-        if not left.kill():
-            log.processes_left(job.job_id, job.run)
-        return self.completer.settle(job, ExitFacts(lost=True), minder)
+        if not is_sent:
+            self.stop_signal.wait(PAUSE)
+            self.recovery.wait_and_recover(job)  # by what the shim did before it died
+            return None
+        log.started(job.job_id, job.run, job.attempt)
+        end = shim.wait(self.stop_signal.fd)
+        if end == STOPPING:
+            return None  # the shim finishes the run; the next worker adopts it
+        if end == NOT_STARTED:
+            self._put_back(job, "the shim could not write its evidence")
+            return None
+        if shim.exit_facts is None:  # it died, or could not say
+            self.recovery.recover(job, has_started=end == ENDED)
+            return None
+        return self._complete(job, shim.exit_facts)
+
+    def _give_back(self, shim: ShimProcess, standby: Optional[Recipe], is_busy: bool) -> None:
+        """A standby is started only when nothing is pending: during a burst it would slow it."""
+        may_prepare = not is_busy and not self.stop_signal.is_set()
+        if standby is not None and may_prepare and self.warm_pool.keep(standby, shim):
+            return
+        self.shim_pool.give_back(shim)
+
+    # complete
+
+    def _complete(self, job: Job, exit_facts: Dict[str, Any]) -> Optional[Job]:
+        """Ends the run, and claims the next job unless an adopted run needs this thread."""
+        waiting: Optional[Job] = None
+        if not self.stop_signal.is_set() and not self.recovery.has_runs_to_adopt():
+            waiting = self.reserve_next()
+        claimed: Optional[Job] = None
+        try:
+            claimed = self.completer.complete_by_evidence(job, exit_facts, waiting)
+        finally:
+            if waiting is not None and claimed is None:
+                self.in_flight.remove(waiting.job_id)
+        return claimed

@@ -1,6 +1,8 @@
-"""Huey's side of the queue: the storage that waits on the bell, the tasks, tickets as messages.
+"""Huey's side of the queue: what Huey dequeues is the next pending job.
 
-Losing or doubling a ticket does no harm: the job row is the truth. An expired one is written anew.
+The queue is stored once, as the pending rows of the jobs. Huey's own tables serve only what Huey
+itself enqueues, such as its periodic task. A thread that finds nothing sleeps until it is woken by
+the FIFO in the data directory, instead of polling.
 """
 
 import json
@@ -10,11 +12,10 @@ import threading
 from datetime import datetime
 from typing import Any, Optional
 
-from huey import Huey, crontab
+from huey import SqliteHuey, crontab
 from huey.exceptions import ConfigurationError
 from huey.registry import Message
 from huey.serializer import Serializer
-from huey.signals import SIGNAL_EXPIRED
 from huey.storage import SqliteStorage
 
 from robotni import log
@@ -23,19 +24,18 @@ from robotni.consumer.executor import Executor
 from robotni.consumer.maintenance import Maintenance
 from robotni.settings import Settings
 from robotni.storage.database import BUSY_TIMEOUT
-from robotni.storage.queue_messages import EXPIRES, JobTickets
-from robotni.storage.queue_table import QUEUE
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
 from robotni.system.wakeup import listen, notify
 
-CLEAN = "robotni.clean"
-RINGS = 4096  # that are heard as one
+QUEUE = "robotni"
+MAX_BYTES = 4096  # of the FIFO that one read takes; each byte is a wake-up
 _TIMES = ("eta", "expires_resolved")
 
 
 class JsonSerializer(Serializer):
-    """Huey's messages as JSON. What is no such message raises ValueError and nothing runs."""
+    """Huey's messages as JSON, since unpickling a row could run code. What is no such message
+    raises ValueError, and nothing runs."""
 
     def _serialize(self, data: Message) -> bytes:
         fields = {name: value for name, value in data._asdict().items() if value is not None}
@@ -47,100 +47,94 @@ class JsonSerializer(Serializer):
     def _deserialize(self, data: bytes) -> Message:
         fields = json.loads(bytes(data))
         if not isinstance(fields, dict) or not set(fields) <= set(Message._fields):
-            raise ValueError("a ticket that robotni did not write; it is dropped")
+            raise ValueError("this row of Huey's table is no message of Huey")
         for name in _TIMES:
             if name in fields:
                 fields[name] = datetime.fromisoformat(fields[name])
         return Message(**fields)
 
 
-def _is_ours(serializer: JsonSerializer, data: bytes) -> bool:
-    """Whether a row of Huey's table is a message that Huey or robotni wrote so."""
-    try:
-        message = serializer.deserialize(data)
-    except (ValueError, TypeError, RecursionError):  # no JSON, no message, or nested without end
-        return False
-    return message.name == CLEAN or JobTickets().decode(data) is not None
-
-
 class WakeupStorage(SqliteStorage):
-    """Huey's tables, with a dequeue that sleeps until the bell notifies instead of polling."""
+    """Huey's storage, whose dequeue hands out pending jobs, and sleeps while there are none."""
 
-    blocking = True
+    blocking = True  # Huey need not sleep between two calls of dequeue
 
-    def __init__(self, name: str, store: Store, datadir: DataDir, executor: Executor) -> None:
-        self._store = store
+    def __init__(self, name: str, datadir: DataDir, executor: Executor) -> None:
         self._datadir = datadir
-        self._stop_signal = executor.stop_signal
-        self._orphans = executor.orphans
-        self._line = threading.Lock()
-        self._serializer = JsonSerializer()
-        self.wakeup: Optional[int] = None
+        self._executor = executor
+        self._turn = threading.Lock()
+        self._fifo: Optional[int] = None
         super().__init__(name, filename=str(datadir.database), fsync=True, timeout=BUSY_TIMEOUT)
 
     def open_wakeup(self) -> None:
-        self.wakeup = listen(self._datadir.wakeup)
+        self._fifo = listen(self._datadir.wakeup)
 
     def close_wakeup(self) -> None:
-        if self.wakeup is not None:
-            os.close(self.wakeup)
-            self.wakeup = None
+        if self._fifo is not None:
+            os.close(self._fifo)
+            self._fifo = None
 
     def enqueue(self, data: bytes, priority: Optional[float] = None) -> None:
         super().enqueue(data, priority)
         notify(self._datadir.wakeup)
 
     def dequeue(self) -> Optional[bytes]:
-        """The next ticket, or None when woken for something else."""
-        ticket = self._next()
-        if ticket is not None and not _is_ours(self._serializer, ticket):
+        """The next message; None when the thread was woken for something else. One thread sleeps
+        at the FIFO, the others wait for their turn: whoever finds a job wakes the next."""
+        with self._turn:
+            message = self._next_message()
+            if message is None and not self._has_other_work():
+                self._sleep()
+                message = self._next_message()
+            return message
+
+    def _next_message(self) -> Optional[bytes]:
+        if self._has_other_work():
+            return None
+        job = self._executor.reserve_next()
+        if job is not None:
+            return run_job_message(job.job_id)
+        own: Optional[bytes] = super().dequeue()
+        if own is not None and not _is_message(own):
             log.message_dropped()
             return None
-        return ticket
+        return own
 
-    def _next(self) -> Optional[bytes]:
-        """One thread sleeps at the bell, the others behind it: a ring wakes one, and whoever finds
-        a ticket wakes the next. It looks before it sleeps, as who was there before it has heard
-        the notifies for more than one."""
-        if not self._line.acquire(blocking=False):
-            ticket = self._look()
-            if ticket is not None or self._is_called():
-                return ticket
-            self._line.acquire()
-        try:
-            ticket = self._look()
-            if ticket is None and not self._is_called():
-                self._wait()
-                ticket = self._look()
-            return ticket
-        finally:
-            self._line.release()
+    def _has_other_work(self) -> bool:
+        """Whether a thread should do something else first: adopt a run, or stop."""
+        executor = self._executor
+        return executor.stop_signal.is_set() or executor.recovery.has_runs_to_adopt()
 
-    def _look(self) -> Optional[bytes]:
-        return None if self._is_called() else self._store.take_ticket()
-
-    def _is_called(self) -> bool:
-        """Whether something else comes first: a run to adopt, which holds a place, or to leave."""
-        return self._stop_signal.is_set() or bool(self._orphans)
-
-    def _wait(self) -> None:
-        assert self.wakeup is not None, "the consumer opens the bell first"
+    def _sleep(self) -> None:
+        assert self._fifo is not None, "the consumer opens the FIFO first"
         poll = select.poll()
-        poll.register(self.wakeup, select.POLLIN)
-        poll.register(self._stop_signal.fd, select.POLLIN)
+        poll.register(self._fifo, select.POLLIN)
+        poll.register(self._executor.stop_signal.fd, select.POLLIN)
         poll.poll()
         try:
-            os.read(self.wakeup, RINGS)
-        except BlockingIOError:  # to leave
+            os.read(self._fifo, MAX_BYTES)
+        except BlockingIOError:  # it was the stop signal
             pass
 
-    def delete_data(self, key: str) -> bool:
-        """Huey clears a revocation after each task; none there costs no transaction."""
-        return bool(self.has_data_for_key(key) and super().delete_data(key))
+
+def _is_message(data: bytes) -> bool:
+    """Whether a row of Huey's table is a message that Huey can read."""
+    try:
+        JsonSerializer().deserialize(data)
+    except (ValueError, TypeError, RecursionError):  # no JSON, no message, or nested without end
+        return False
+    return True
 
 
-class RobotniHuey(Huey):
-    """The Huey whose consumer runs jobs; for `huey_consumer huey_app.huey`, or any other way."""
+def run_job_message(job_id: str) -> bytes:
+    """The message of Huey's that runs a job."""
+    return json.dumps({"id": job_id, "name": "robotni.run_job", "args": [job_id]}).encode()
+
+
+class RobotniHuey(SqliteHuey):
+    """The Huey whose consumer runs jobs: `huey_consumer huey_app.huey`, or `robotni worker`."""
+
+    storage_class = WakeupStorage
 
     def __init__(
         self,
@@ -160,8 +154,6 @@ class RobotniHuey(Huey):
             results=False,
             utc=False,
             serializer=JsonSerializer(),
-            storage_class=WakeupStorage,
-            store=store,
             datadir=datadir,
             executor=executor,
         )
@@ -170,14 +162,15 @@ class RobotniHuey(Huey):
     def create_consumer(self, **options: Any) -> Consumer:
         if options.get("worker_type", "thread") != "thread":
             raise ConfigurationError(
-                "robotni's consumer runs threads only, the scripts have processes of their own; "
+                "robotni's consumer uses threads only, since each script has a process of its own; "
                 "leave -k out"
             )
         return Consumer(self, **options)
 
 
 def _define_tasks(huey: RobotniHuey) -> None:
-    """The two tasks, under names that never change, since tickets on disk carry them."""
+    """The two tasks. Huey names a task by the module of its function; these names are pinned, since
+    they are stored."""
 
     def run_job(job_id: str) -> None:
         huey.executor.run(job_id)
@@ -185,12 +178,6 @@ def _define_tasks(huey: RobotniHuey) -> None:
     def clean() -> None:
         huey.maintenance.clean()
 
-    run_job.__module__ = clean.__module__ = "robotni"  # names in the database: they never change
-    huey.task(expires=EXPIRES)(run_job)
+    run_job.__module__ = clean.__module__ = "robotni"
+    huey.task(expires=3600)(run_job)
     huey.periodic_task(crontab(minute=0, hour=0))(clean)
-
-    @huey.signal(SIGNAL_EXPIRED)
-    def renew(signal: str, task: Any) -> None:
-        if task.args:
-            huey.store.add_ticket(task.args[0])
-            notify(huey.datadir.wakeup)

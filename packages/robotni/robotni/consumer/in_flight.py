@@ -1,73 +1,43 @@
-"""Who in this worker answers for which run, so that no two threads settle the same one.
+"""The jobs in flight: those that threads of this worker run, adopt or recover right now.
 
-A run is minded from before its claim until its row is settled; the sweep leaves minded runs alone.
+A job is in flight from before its claim until its row is written, so no two threads handle one,
+and recovery leaves it alone.
 """
 
 import threading
 import time
-from contextlib import contextmanager
-from typing import Iterator, Set, Tuple
+from typing import Dict, List
 
 
 class InFlight:
-    """The runs that threads of this process are responsible for."""
+    """Job ids, each with the thread that added it."""
 
     def __init__(self) -> None:
-        self._runs: Set[Tuple[str, int]] = set()
+        self._threads: Dict[str, int] = {}
         self._lock = threading.Lock()
         self._last_busy = time.monotonic()
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._runs)
+            return len(self._threads)
 
-    def idle_seconds(self) -> float:
-        """Seconds since a thread last had a job; 0 while one has."""
+    def ids(self) -> List[str]:
         with self._lock:
-            if self._runs:
-                self._last_busy = time.monotonic()
-            return time.monotonic() - self._last_busy
+            return list(self._threads)
 
-    def mind(self, job_id: str, run: int) -> bool:
-        """Takes responsibility for a run; False when another thread has it."""
+    def add(self, job_id: str) -> bool:
+        """Whether the job is the calling thread's now; False while another thread has it."""
         with self._lock:
-            if (job_id, run) in self._runs:
-                return False
-            self._runs.add((job_id, run))
-            return True
+            return self._threads.setdefault(job_id, threading.get_ident()) == threading.get_ident()
 
-    def unmind(self, job_id: str, run: int) -> None:
+    def remove(self, job_id: str) -> None:
         with self._lock:
-            self._runs.discard((job_id, run))
+            self._threads.pop(job_id, None)
             self._last_busy = time.monotonic()
 
-    @contextmanager
-    def thread(self) -> "Iterator[Minder]":
-        """What one thread minds; nothing of it is left afterwards, whatever happens."""
-        minder = Minder(self)
-        try:
-            yield minder
-        finally:
-            minder.unmind_all_but()
-
-
-class Minder:
-    """The runs that one thread is responsible for: the one it has, and the next one."""
-
-    def __init__(self, in_flight: InFlight) -> None:
-        self._minding = in_flight
-        self._runs: Set[Tuple[str, int]] = set()
-
-    def mind(self, job_id: str, run: int) -> bool:
-        won = self._minding.mind(job_id, run)
-        if won:
-            self._runs.add((job_id, run))
-        return won
-
-    def unmind(self, job_id: str, run: int) -> None:
-        self._runs.discard((job_id, run))
-        self._minding.unmind(job_id, run)
-
-    def unmind_all_but(self, *kept: Tuple[str, int]) -> None:
-        for key in self._runs.difference(kept):
-            self.unmind(*key)
+    def idle_seconds(self) -> float:
+        """Seconds since a job was last in flight; 0 while one is."""
+        with self._lock:
+            if self._threads:
+                self._last_busy = time.monotonic()
+            return time.monotonic() - self._last_busy

@@ -1,17 +1,15 @@
-"""What a shim is told of a run, and which warm interpreter may fork it."""
+"""The launch spec: what a shim is told of a run, and the clean environment that a script sees."""
 
 import os
 import sys
 from fnmatch import fnmatchcase
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from robotni.consumer.warm_pool import Recipe
 from robotni.engine.preflight import venv_python
 from robotni.jobs.models import Job
 from robotni.jobs.request import params_as_flags
 from robotni.settings import Settings
 from robotni.storage.run_files import RunFiles
-from robotni.system.datadir import DataDir
 from robotni.workers import Registry
 
 _PASSED = (
@@ -20,40 +18,53 @@ _PASSED = (
     "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY",
 )  # fmt: skip
 _NEVER_PASSED = ("ROBOTNI_*", "LD_*", "PYTHON*")
-_AT_START = ("HOME", "LANG", "LC_*", "OMP_*", "OPENBLAS_*", "MKL_*")
-_FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class Recipe(NamedTuple):
+    """What a standby interpreter is made from; runs with an equal recipe may use it."""
+
+    python: str
+    preload: Tuple[str, ...]
+    cwd: str
+    env: Tuple[Tuple[str, str], ...]
+
+    def message(self) -> Dict[str, Any]:
+        return {"standby": {**self._asdict(), "env": dict(self.env)}}
 
 
 class LaunchSpecs:
-    """Makes orders. `server` is the environment scripts see part of."""
+    """Builds the launch specs of one worker. `server_environ` is what scripts see a part of."""
 
-    def __init__(self, settings: Settings, datadir: DataDir, server: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, jobs_folder: str, server_environ: Mapping[str, str]
+    ) -> None:
         self._settings = settings
-        self._jobs = str(datadir.jobs)
-        self._server = passed(server, settings.pass_env)
+        self._jobs_folder = jobs_folder
+        self._passed = passed(server_environ, settings.pass_env)
         self._registry = Registry()
 
     def build(self, job: Job, run_files: RunFiles) -> Dict[str, Any]:
-        settings = self._settings
         return {
             "folder": run_files.folder,
-            "jobs": self._jobs,
+            "jobs": self._jobs_folder,
             "argv": command_line(job, str(self._registry.get(job.type).script)),
             "cwd": job.cwd,
-            "env": environment(job, run_files, self._server, settings.url),
+            "env": environment(job, run_files, self._passed, self._settings.url),
             "stdin": job.stdin,
             "timeout": job.timeout,
-            "grace": settings.kill_grace,
-            "maxOutput": settings.max_output,
-            "tellEnd": True,
+            "grace": self._settings.kill_grace,
+            "maxOutput": self._settings.max_output,
             "mark": run_files.mark,
         }
 
 
-def recipe(job: Job, order: Dict[str, Any]) -> Recipe:
-    """The interpreter a warm job is forked from."""
-    environ = tuple(at_start(order["env"], job.env).items())
-    return Recipe(job.venv or "", tuple(job.preload), environ)
+def recipe(job: Job, spec: Mapping[str, Any]) -> Optional[Recipe]:
+    """The recipe of a warm job's standby interpreter; None for a cold job."""
+    if not job.warm:
+        return None
+    env = {n: v for n, v in spec["env"].items() if not n.startswith("ROBOTNI_")}
+    return Recipe(spec["argv"][0], tuple(job.preload), job.cwd, tuple(env.items()))
 
 
 def command_line(job: Job, type_script: str) -> List[str]:
@@ -63,25 +74,25 @@ def command_line(job: Job, type_script: str) -> List[str]:
     return [python, *what, *job.args, *params_as_flags(job.params)]
 
 
-def passed(server: Mapping[str, str], pass_env: Sequence[str]) -> Dict[str, str]:
-    """What scripts see of the server's own variables."""
+def passed(server_environ: Mapping[str, str], pass_env: Sequence[str]) -> Dict[str, str]:
+    """The part of the server's variables that scripts see."""
     globs = (*_PASSED, *pass_env)
     return {
         name: value
-        for name, value in server.items()
+        for name, value in server_environ.items()
         if _matches(name, globs) and not _matches(name, _NEVER_PASSED)
     }
 
 
 def environment(
-    job: Job, run_files: RunFiles, server: Mapping[str, str], url: str
+    job: Job, run_files: RunFiles, server_environ: Mapping[str, str], url: str
 ) -> Dict[str, str]:
-    """The variables of a run: those `passed` on from the server, the request's, robotni's own."""
-    env = {**server, **job.env}
+    """The variables of a run: those passed on from the server, the request's, robotni's own."""
+    env = {**server_environ, **job.env}
     venv = job.venv or sys.prefix
     env.update(
         VIRTUAL_ENV=venv,
-        PATH=os.pathsep.join([os.path.join(venv, "bin"), env.get("PATH") or _FALLBACK_PATH]),
+        PATH=os.pathsep.join([os.path.join(venv, "bin"), env.get("PATH") or _DEFAULT_PATH]),
         PYTHONUNBUFFERED="1",
         ROBOTNI_JOB_ID=job.job_id,
         ROBOTNI_PROJECT=job.project,
@@ -91,18 +102,6 @@ def environment(
         ROBOTNI_PROGRESS=run_files.progress,
     )
     return env
-
-
-def at_start(env: Mapping[str, str], requested: Mapping[str, str]) -> Dict[str, str]:
-    """What of a run's variables a warm interpreter is started with, for it and for others.
-
-    Of those that are the run's alone, only what an interpreter, or numpy, asks for at its start.
-    """
-    return {
-        name: value
-        for name, value in env.items()
-        if not name.startswith("ROBOTNI_") and (name not in requested or _matches(name, _AT_START))
-    }
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

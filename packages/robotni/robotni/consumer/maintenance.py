@@ -1,7 +1,7 @@
-"""Maintenance: what must happen by itself while a worker lives. due sweep clean.
+"""Maintenance: what happens by itself while a worker lives. due, expire, clean.
 
-Runs on a thread of its own, since four long jobs would hold up a ticket for hours. Each step is
-guarded, so repeating it, or two workers doing it, changes nothing.
+It has a thread of its own, since long jobs may occupy all others for hours. Each step is guarded,
+so that repeating it, or doing it in two workers at once, changes nothing.
 """
 
 import time
@@ -10,22 +10,22 @@ from typing import Callable, Optional
 from robotni import log
 from robotni.consumer.executor import Executor
 from robotni.errors import StorageFull
-from robotni.jobs.models import Job, local_date
+from robotni.jobs.models import local_date
 from robotni.jobs.states import PENDING
 from robotni.settings import Settings
-from robotni.storage.run_files import RunFiles, delete_job
+from robotni.storage.run_files import delete_job
 from robotni.storage.store import BATCH, Store
 from robotni.system.datadir import DataDir
 from robotni.system.wakeup import notify
 
-SWEEP_EVERY = 60.0
-TICK = 1.0
+INTERVAL = 1.0  # seconds
+MINUTE = 60.0
 CLEAN_BATCH = 50  # jobs deleted in one transaction: 10 ms with a million rows
 DAY = 86400
 
 
 class Maintenance:
-    """The periodic verbs of one worker."""
+    """The periodic work of one worker."""
 
     def __init__(
         self,
@@ -40,119 +40,69 @@ class Maintenance:
         self._datadir = datadir
         self._executor = executor
         self._clock = clock
-        self._next_sweep = time.monotonic() + SWEEP_EVERY
-        self._cleaning: Optional[str] = None
+        self._day_to_clean: Optional[str] = None
         self._cleaned = 0
-        self._expiring = False
-        self._failed = False
+        self._next_minute = 0.0
 
-    def tick(self) -> float:
-        """Does what is due; seconds until it wants to be called again, at most one."""
+    def run(self) -> float:
+        """Does what is due; seconds until it should be called again, at most INTERVAL."""
         try:
-            return self._tick()
+            return self._run()
         except StorageFull:
-            return TICK  # there may be room by then
+            return INTERVAL  # there may be room by then
 
-    def _tick(self) -> float:
+    def _run(self) -> float:
         self.due()
-        if time.monotonic() >= self._next_sweep:
-            self.sweep()
-        if self._expiring:
-            self.expire()
-        self.wake()
+        self._executor.recovery.sweep_if_due()
+        expired = self.expire() if time.monotonic() >= self._next_minute else 0
+        self.wake_idle_threads()
         self.clean()
-        self._executor.warm_pool.tend()
-        if self._cleaning is not None or self._expiring:
-            return 0.0
-        due = self._store.next_due()
-        return TICK if due is None else min(TICK, max(0.001, due - self._clock()))
-
-    def next_orphan(self) -> Optional[Job]:
-        """A run to adopt, before anything new is taken on: it holds one of our places."""
-        try:
-            return self._executor.orphans.popleft()
-        except IndexError:
-            return None
+        self._executor.warm_pool.prune()
+        if self._day_to_clean is not None or expired == BATCH:
+            return 0.0  # there is more to do
+        next_due = self._store.next_due()
+        return INTERVAL if next_due is None else min(INTERVAL, max(0.001, next_due - self._clock()))
 
     def due(self) -> None:
         """Makes pending what is scheduled for now."""
         self._notify(self._store.due(self._clock()))
 
-    def wake(self) -> None:
-        """Rings for jobs of which nobody rang: who submitted died between commit and ring."""
-        if self._executor.has_room():
-            self._notify(self._store.counts()[PENDING])
-
-    def sweep(self) -> None:
-        """Settles every running row that no thread here waits for, and mends the tickets."""
-        self._next_sweep = time.monotonic() + SWEEP_EVERY
-        self._failed = False
-        orphans = sum(self._sweep_job(job) for job in self._store.running())
-        if not self._failed and self._datadir.has_rebooted():
-            self._datadir.remember_boot()  # from here on the absence of evidence is evidence
-        self._store.shrink_log()
-        self.expire()
-        tickets = self._store.mend_tickets()
-        log.recovered(orphans)
-        self._notify(tickets + len(self._executor.orphans))
-
-    def _sweep_job(self, job: Job) -> bool:
-        adopted = False
-        minded = self._executor.in_flight.mind(job.job_id, job.run)
-        try:
-            if job.cancel_requested_at is not None:
-                self._remind(job)
-            if minded and self._executor.is_running(job):
-                self._executor.orphans.append(job)
-                adopted = True
-            elif minded:
-                self._executor.recover(job)
-        except Exception:  # one row must not stop the others
-            log.failed("sweep", job.job_id)
-            self._failed = True
-        finally:
-            if minded and not adopted:
-                self._executor.in_flight.unmind(job.job_id, job.run)
-        return minded
-
-    def _remind(self, job: Job) -> None:
-        """Whoever asked a run to end may have died before notifying."""
-        try:
-            RunFiles(self._datadir.jobs, job.job_id, job.run).request_cancel()
-        except OSError:  # the script's doing, or a full disk; it must settle all the same
-            log.failed("reminder", job.job_id)
-            self._failed = True
-
-    def expire(self) -> None:
-        """Fails what waited longer than it was willing to; a batch for each call."""
+    def expire(self) -> int:
+        """Fails what waited longer than its `expires`; how many, a batch for each call."""
         expired = self._store.expire(self._clock())
-        self._expiring = expired == BATCH
+        if expired < BATCH:
+            self._next_minute = time.monotonic() + MINUTE
+            self._store.shrink_log()
         log.expired(expired)
+        return expired
 
-    def adopt(self, job: Job) -> None:
-        try:
-            self._executor.adopt(job)
-        finally:
-            self._executor.in_flight.unmind(job.job_id, job.run)
+    def wake_idle_threads(self) -> None:
+        """For pending jobs whose submitter died between the commit and the wake-up, and for runs
+        to adopt."""
+        if len(self._executor.in_flight) < self._settings.workers:
+            self._notify(self._store.counts()[PENDING])
+        if self._executor.recovery.has_runs_to_adopt():
+            self._notify(self._settings.workers)
 
     def clean(self) -> None:
         """Once per local date, deletes what ended RETENTION_DAYS ago; a batch for each call."""
         now = self._clock()
         day = local_date(now)
-        if self._cleaning is None:
-            if self._store.cleanup.is_clean(day) or not self._store.cleanup.claim_day(day):
+        if self._day_to_clean is None:
+            retention = self._store.retention
+            if retention.is_clean(day) or not retention.claim_day(day):
                 return
-            self._cleaning, self._cleaned = day, 0
+            self._day_to_clean, self._cleaned = day, 0
         moment = now - self._settings.retention_days * DAY
-        job_ids = self._store.cleanup.ended_before(moment, CLEAN_BATCH)
+        job_ids = self._store.retention.ended_before(moment, CLEAN_BATCH)
         for job_id in job_ids:
             delete_job(self._datadir.jobs, job_id)
-        self._store.cleanup.delete(job_ids, moment)
+        self._store.retention.delete(job_ids, moment)
         self._cleaned += len(job_ids)
         if len(job_ids) < CLEAN_BATCH:
-            log.cleaned(self._cleaned, self._cleaning)
-            self._cleaning = None
+            log.cleaned(self._cleaned, self._day_to_clean)
+            self._day_to_clean = None
 
-    def _notify(self, times: int) -> None:
-        for _ in range(min(times, self._settings.workers)):
+    def _notify(self, count: int) -> None:
+        for _ in range(min(count, self._settings.workers)):
             notify(self._datadir.wakeup)

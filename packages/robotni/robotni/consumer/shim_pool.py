@@ -1,8 +1,8 @@
-"""ShimPool: the shims of this worker, each the parent of one script at a time.
+"""The shims of this worker, each the parent of one running script at a time.
 
-A pool hands out at most `size` slots and starts a shim only when none is idle. The worker's side
-of a shim is a socket: a run goes in with its lock, a byte comes back when all is over, EOF means
-the shim died. A worker that leaves closes the sockets; the shims finish their runs alone.
+The worker's side of a shim is a socket: a launch spec goes in with the lock of the run, an answer
+comes back when the run has ended, and end of file means that the shim died. A worker that stops
+closes the sockets; the shims finish their runs alone.
 """
 
 import array
@@ -14,29 +14,27 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
-from robotni.shim import protocol as wire
+from robotni.shim import protocol
 from robotni.storage.run_files import RunFiles
 
-ENDED, NOT_BEGUN, DIED, LEFT = "ended", "not begun", "died", "left"
-GO_ON_EVERY = 5.0  # seconds
-_SHIM = str(Path(__file__).parents[1] / "shim" / "shim.py")
+ENDED, NOT_STARTED, DIED, STOPPING = "ended", "not started", "died", "stopping"
+CONTINUE_EVERY = 5.0  # seconds
+_PROGRAM = str(Path(__file__).parents[1] / "shim" / "shim.py")
 
 
 class StopSignal:
-    """The word that this worker leaves; waits end at once when it is said."""
+    """Says that this worker stops. Every wait ends at once then, also one that polls `fd`."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self.fd, self._writer = os.pipe()
 
     def set(self) -> None:
-        """From now on `fd` is readable, for every poll, for ever."""
         self._event.set()
-        os.write(self._writer, b"!")
+        os.write(self._writer, b"!")  # from now on `fd` is readable
 
     def is_set(self) -> bool:
         return self._event.is_set()
@@ -49,33 +47,21 @@ class StopSignal:
         os.close(self._writer)
 
 
-class Slot:
-    """One shim and the socket to it; by default in robotni's own interpreter, and cold."""
+class ShimProcess:
+    """One shim and the socket to it. `exit_facts` is what its last run's `exit.json` says."""
 
-    def __init__(
-        self,
-        log: Path,
-        python: Sequence[str] = (),
-        arguments: Sequence[str] = (),
-        environ: Optional[Mapping[str, str]] = None,
-    ) -> None:
+    def __init__(self, log: Path) -> None:
         self.has_run = False
-        self.facts: Optional[Dict[str, Any]] = None
-        ours, theirs = socket.socketpair()
-        self._socket = ours
-        with theirs, open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as err:
+        self.exit_facts: Optional[Dict[str, Any]] = None
+        self._socket, theirs = socket.socketpair()
+        fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with theirs, open(fd, "ab") as stderr:
             self._process = subprocess.Popen(
-                [
-                    *(python or (sys.executable, "-E", "-S")),
-                    _SHIM,
-                    str(theirs.fileno()),
-                    *arguments,
-                ],
-                env=environ,
+                [sys.executable, "-E", "-S", _PROGRAM, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=err,
+                stderr=stderr,
                 cwd="/",
                 start_new_session=True,
             )
@@ -87,60 +73,60 @@ class Slot:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def launch(self, run_files: RunFiles, order: Dict[str, Any]) -> bool:
+    def launch(self, run_files: RunFiles, spec: Dict[str, Any]) -> bool:
         """Hands the run and its lock to the shim; False when the shim is dead already."""
         lock = run_files.take()
         if lock is None:
             raise RuntimeError(f"the lock of the new run {run_files.folder} is taken")
         self.has_run = True
-        body = json.dumps(order).encode()
-        message = wire.HEADER.pack(len(body)) + body
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock]))
         try:
-            sent = self._socket.sendmsg([message], [rights])
-            if sent < len(message):  # once it has all, its death is no failure to tell it
-                self._socket.sendall(message[sent:])
-        except OSError:  # it died between two runs
-            return False
+            return self._send(spec, lock)
         finally:
             os.close(lock)  # from here on the shim's copy holds it
+
+    def prepare_standby(self, recipe: Dict[str, Any]) -> bool:
+        """Has the shim start a standby interpreter; False when the shim is dead."""
+        return self._send(recipe)
+
+    def _send(self, message: Dict[str, Any], *fds: int) -> bool:
+        body = json.dumps(message).encode()
+        data = protocol.HEADER.pack(len(body)) + body
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            sent = self._socket.sendmsg([data], rights)
+            if sent < len(data):
+                self._socket.sendall(data[sent:])
+        except OSError:  # it died
+            return False
         return True
 
-    def wait(self, leave: int) -> str:
-        """Until the run is over: ENDED, NOT_BEGUN or DIED; LEFT once `leave` is readable. What its
-        `exit.json` says is then in `facts`, so that nobody needs to read it."""
+    def wait(self, stop_fd: int) -> str:
+        """Waits for the end of the run: ENDED, NOT_STARTED or DIED; STOPPING once `stop_fd` is
+        readable."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        poll.register(leave, select.POLLIN)
+        poll.register(stop_fd, select.POLLIN)
         ready: List[int] = []
         while not ready:
-            ready = [fd for fd, _ in poll.poll(1000 * GO_ON_EVERY)]
-            if not ready:  # a script may have stopped its shim, which then heeds no timeout
+            ready = [fd for fd, _ in poll.poll(1000 * CONTINUE_EVERY)]
+            if not ready:  # a script may have stopped its shim, which would then miss its deadline
                 self._process.send_signal(signal.SIGCONT)
         if self._socket.fileno() not in ready:
-            return LEFT
+            return STOPPING
         try:
-            answer = self._socket.recv(wire.ANSWER)
+            answer = self._socket.recv(protocol.MAX_ANSWER)
         except ConnectionError:
             answer = b""
-        self.facts = json.loads(answer[1:]) if answer[1:] else None
+        self.exit_facts = json.loads(answer[1:]) if answer[1:] else None
         self.has_run = False
-        return {wire.ENDED: ENDED, wire.NOT_BEGUN: NOT_BEGUN}.get(answer[:1], DIED)
-
-    def kill(self) -> None:
-        """Ends a shim that has no run, and what it may have started."""
-        self._socket.close()
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it was quicker
-            pass
-        self._process.wait()
+        results = {protocol.ENDED: ENDED, protocol.NOT_STARTED: NOT_STARTED}
+        return results.get(answer[:1], DIED)
 
     def close(self) -> None:
-        """Lets the shim go: it leaves at once when idle, else after its run."""
+        """Lets the shim end: at once when it has no run, else after its run."""
         self._socket.close()
         if self._process.poll() is None and self.has_run:
-            self._process.returncode = 0  # no child of ours any more: it outlives us
+            self._process.returncode = 0  # it outlives this worker, so nobody here waits for it
 
     def reap(self) -> None:
         try:
@@ -150,53 +136,40 @@ class Slot:
 
 
 class ShimPool:
-    """Room for `size` runs at once, and cold shims; a used one is used again before a new one.
+    """Idle shims for the next runs. What a shim writes to stderr, normally nothing, goes to the
+    file `log`."""
 
-    What a shim itself has to say, which is nothing on a good day, goes to the file `log`.
-    """
-
-    def __init__(self, size: int, log: Path) -> None:
-        self.size = size
+    def __init__(self, log: Path) -> None:
         self._log = log
-        self._idle: List[Slot] = []
+        self._idle: List[ShimProcess] = []
         self._lock = threading.Lock()
-        self._free = threading.BoundedSemaphore(size)
 
-    @contextmanager
-    def room(self) -> Iterator[None]:
-        """Waits for a place; whoever has one may take a slot, this pool's or a warm one."""
-        with self._free:
-            yield
-
-    @contextmanager
-    def take(self) -> Iterator[Slot]:
-        slot = self._pop() or Slot(self._log)
-        try:
-            yield slot
-        finally:
-            if slot.has_run or not slot.is_alive():
-                slot.close()
-            else:
-                self._push(slot)
-
-    def _pop(self) -> Optional[Slot]:
+    def take(self) -> ShimProcess:
+        """An idle shim, or a new one; OSError when the machine has no room for a process."""
         while True:
             with self._lock:
-                if not self._idle:
-                    return None
-                slot = self._idle.pop()
-            if slot.is_alive():
-                return slot
-            slot.close()
+                shim = self._idle.pop() if self._idle else None
+            if shim is None:
+                return ShimProcess(self._log)
+            if shim.is_alive():
+                return shim
+            shim.close()
 
-    def _push(self, slot: Slot) -> None:
-        with self._lock:
-            self._idle.append(slot)
+    def give_back(self, shim: ShimProcess) -> None:
+        if shim.has_run or not shim.is_alive():
+            shim.close()
+        else:
+            with self._lock:
+                self._idle.append(shim)
 
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for slot in idle:
-            slot.close()
-        for slot in idle:
-            slot.reap()
+        close_all(idle)
+
+
+def close_all(shims: List[ShimProcess]) -> None:
+    for shim in shims:
+        shim.close()
+    for shim in shims:
+        shim.reap()

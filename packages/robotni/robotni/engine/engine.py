@@ -210,7 +210,11 @@ class Engine:
         now = self._clock()
         counts = self._store.counts()
         due = self._store.next_due()
-        if counts[PENDING] or counts[RUNNING] or not self._store.cleanup.is_clean(local_date(now)):
+        if (
+            counts[PENDING]
+            or counts[RUNNING]
+            or not self._store.retention.is_clean(local_date(now))
+        ):
             return 0.0
         return math.inf if due is None else max(0.0, due - now)
 

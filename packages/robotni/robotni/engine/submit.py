@@ -123,9 +123,9 @@ class Submitter:
             return []
         try:
             self.check_disk()
+            inserted = self._store.insert_all(jobs, self._settings.max_pending)
         except StorageFull as error:
             return [error for _ in jobs]
-        inserted = self._store.insert_all(jobs, self._settings.max_pending)
         results = [_result_of(_submitted, job, result) for job, result in zip(jobs, inserted)]
         new = [one.job for one in results if isinstance(one, Submitted) and not one.replayed]
         if any(job.status == PENDING for job in new):
@@ -193,14 +193,14 @@ class Submitter:
         raise InvalidRequest([FieldError("/timeout", detail)])
 
 
-def _submitted(job: Job, insert_result: Callable[[], Optional[Job]]) -> Submitted:
-    earlier = insert_result()
-    if earlier is None:
-        return Submitted(job, False)
-    return _replayed(earlier, job.request_digest or "")
+def _submitted(job: Job, inserted: Union[Job, Exception, None]) -> Submitted:
+    """The result for `job`; `inserted` is the earlier job with the same key, or the error."""
+    if isinstance(inserted, Exception):
+        raise inserted
+    return Submitted(job, False) if inserted is None else _replayed(inserted, job.request_digest)
 
 
-def _replayed(job: Job, digest: str) -> Submitted:
+def _replayed(job: Job, digest: Optional[str]) -> Submitted:
     if job.request_digest != digest:
         raise InvalidRequest(
             [], "this Idempotency-Key was used with another body; use a new key for a new job"

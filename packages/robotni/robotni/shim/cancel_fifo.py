@@ -3,40 +3,40 @@
 import os
 
 
-class Ring:
-    """A FIFO with a name in the folder of each run: a link, which costs a thirtieth of a new one.
+class CancelFifo:
+    """A FIFO that has a name in the folder of each run: a link costs a thirtieth of a new FIFO.
 
-    Whoever rings for an earlier run wakes the shim for nothing, which does no harm.
+    A wake-up that was meant for an earlier run makes the shim look once for nothing.
     """
 
     def __init__(self):
         self.fd = self.path = None
 
-    def hang(self, path):
-        """Gives it one name more, at `path`."""
+    def link(self, path):
+        """Gives the FIFO one name more."""
         try:
-            self.name(path)
-        except FileExistsError:  # of a start that failed
+            self.link_or_make(path)
+        except FileExistsError:  # left by a start that failed
             os.unlink(path)
-            self.name(path)
+            self.link_or_make(path)
         self.path = path
 
-    def name(self, path):
+    def link_or_make(self, path):
         if self.fd is not None:
             try:
                 os.link(self.path, path)
                 return
             except FileExistsError:
                 raise
-            except OSError:  # the last name is gone, or there are too many: begin anew
+            except OSError:  # its last name is gone, or it has too many: make a new one
                 os.close(self.fd)
                 self.fd = None
         os.mkfifo(path, 0o600)
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def swallow(fd):
-    """Forgets who rang, or what signals came."""
+def drain(fd):
+    """Throws away what woke the shim."""
     try:
         while os.read(fd, 4096):
             pass

@@ -8,14 +8,12 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LEAST_MARK = 1 << 61
 
 
-def controller():
-    """`control(option, value)` sets what only Linux knows of a process."""
-    if not sys.platform.startswith("linux"):
-        return lambda option, value: None
-    import ctypes
+def prctl(option, value):
+    """Sets what only Linux knows of a process."""
+    if sys.platform.startswith("linux"):
+        import ctypes
 
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    return lambda option, value: prctl(option, value, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def mark_of(digest: bytes) -> int:
@@ -24,8 +22,8 @@ def mark_of(digest: bytes) -> int:
 
 
 def mark(value):
-    """Marks what is spawned from now on with a soft RLIMIT_RTTIME, random unless it is given;
-    returns the mark.
+    """Marks this process, and what it spawns from now on, with a soft RLIMIT_RTTIME; the mark, or
+    None where there can be none.
 
     The limit (microseconds of real-time scheduling) concerns no ordinary process, survives exec,
     setsid and a cleaned environment, and can be read from outside in /proc/PID/limits.
@@ -33,12 +31,21 @@ def mark(value):
     limit = getattr(resource, "RLIMIT_RTTIME", None)
     if limit is None:
         return None
-    value = value or mark_of(os.urandom(7))
     try:
         resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
-    except (OSError, ValueError):  # a hard limit below: no mark then
+    except (OSError, ValueError):  # the hard limit is lower
         return None
     return value
+
+
+def mark_others(pids):
+    """Gives processes that were started earlier the mark of this one."""
+    limit = getattr(resource, "RLIMIT_RTTIME", None)
+    for pid in pids if limit is not None else ():
+        try:
+            resource.prlimit(pid, limit, resource.getrlimit(limit))
+        except (OSError, ValueError):  # it has ended, or may not be changed
+            pass
 
 
 def descendants():
@@ -53,7 +60,7 @@ def descendants():
             try:
                 with open(f"/proc/{entry}/stat", "rb") as file:
                     stat = file.read()
-            except OSError:  # gone since the listing
+            except OSError:  # it ended since the listing
                 continue
             parents.setdefault(int(stat[stat.rindex(b")") + 2 :].split()[1]), []).append(int(entry))
     found, todo = [], [os.getpid()]

@@ -1,4 +1,4 @@
-"""What goes over the socket between a worker and a shim."""
+"""What goes over the socket between a worker and a shim: a length, then JSON."""
 
 import array
 import json
@@ -7,35 +7,39 @@ import socket
 import struct
 
 HEADER = struct.Struct("!I")
-# `loads`, less what it does for strangers' texts
-parse = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-ENDED, NOT_BEGUN = b"!", b"?"
-ANSWER = 4096  # bytes, at most
+ENDED, NOT_STARTED = b"!", b"?"
+MAX_ANSWER = 4096  # bytes
 
 
-def answer(begun, word):
-    """One of those two and, after the first, what `exit.json` says, unless that is too long."""
-    if not begun:
-        return NOT_BEGUN
-    return ENDED + word if len(word) < ANSWER else ENDED
+def answer(has_started, exit_json):
+    """ENDED and what `exit.json` says, unless that is too long; or NOT_STARTED."""
+    if not has_started:
+        return NOT_STARTED
+    return ENDED + exit_json if len(exit_json) < MAX_ANSWER else ENDED
 
 
 def receive(sock):
-    """The next run as (dict, lock descriptor); None at EOF, also in the middle of a message."""
+    """The next message and the descriptor that came with it: (dict, int or None). (None, None) at
+    end of file, also in the middle of a message."""
     flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
     fds = array.array("i")
-    data, ancillary, _, _ = sock.recvmsg(HEADER.size, socket.CMSG_SPACE(fds.itemsize), flags)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(HEADER.size, socket.CMSG_SPACE(fds.itemsize), flags)
+    except ConnectionResetError:  # the worker is gone, and did not read the last answer
+        return None, None
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     data += read_exactly(sock, HEADER.size - len(data)) if data else b""
-    if len(data) < HEADER.size or not fds:
-        return None
-    if not flags:
+    if len(data) < HEADER.size:
+        return None, None
+    if fds and not flags:
         os.set_inheritable(fds[0], False)
     (size,) = HEADER.unpack(data)
     body = read_exactly(sock, size)
-    return (parse(body.decode(), 0)[0], fds[0]) if len(body) == size else None
+    if len(body) < size:
+        return None, None
+    return json.loads(body), fds[0] if fds else None
 
 
 def read_exactly(sock, size):

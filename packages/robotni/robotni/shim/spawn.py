@@ -1,33 +1,29 @@
-"""The cold side of a shim: a new interpreter for each script."""
+"""Starts a program in a session of its own."""
 
 import os
 import signal
 import subprocess
 
-RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python, not by whom it starts
+RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them; a program that it starts should not
 
 
-def spawn(order, stdin, output):
-    """Starts a script; its pid."""
-    argv, env = order["argv"], order["env"]
-    os.chdir(order["cwd"])
+def spawn(argv, env, cwd, fds):
+    """The pid of a new process; `fds` says which descriptors it has as 0, 1, 2, …."""
+    os.chdir(cwd)
     try:
-        actions = [
-            (os.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((stdin, 0), (output, 1), (output, 2))
-        ]
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)]
         return os.posix_spawn(
             argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=RESET
         )
-    except NotImplementedError:  # a C library that knows no sessions here
-        return start(argv, env, stdin, output)
+    except NotImplementedError:  # a C library that cannot start sessions; fork is slower
+        return fork(argv, env, fds)
     finally:
         os.chdir("/")
 
 
-def start(argv, env, stdin, output):
-    """The same at half the speed."""
+def fork(argv, env, fds):
     child = subprocess.Popen(
-        argv, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True
+        argv, env=env, stdin=fds[0], stdout=fds[1], stderr=fds[2], start_new_session=True
     )
-    child.returncode = 0  # reaped by the run, with all others: Popen need not wait for it
+    child.returncode = 0  # the shim collects all children itself
     return child.pid

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, TypeVar
 
 from robotni.jobs.request import MAX_DEPTH, nests_deeper
-from robotni.shim.evidence import open_up
 from robotni.shim.processes import mark_of
 from robotni.system import files
 from robotni.system.locks import is_locked, take_folder
@@ -158,6 +157,18 @@ class RunFiles:
         """What the shim said at the start; None when it said nothing, or has said since how the run
         ended."""
         return self._evidence("started")
+
+    def restore_start(self) -> None:
+        """Leaves evidence of the start where the script removed it, before the processes that prove
+        the start are killed."""
+        try:
+            self._create()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+            os.close(os.open(f"{self.folder}/started", flags, 0o600))
+            with open(f"{self.folder}/started", "w") as file:
+                file.write("{}")
+        except OSError:  # a full disk, or something else lies there: the row will tell
+            pass
 
     def has_begun(self) -> bool:
         """Whether there is evidence, be it spoilt, that the script started."""
@@ -333,3 +344,11 @@ def _give_back(path: str) -> None:
             os.chmod(path, 0o600)
     except OSError:  # there is none
         pass
+
+
+def open_up(*folders: str) -> None:
+    for folder in folders:
+        try:
+            os.chmod(folder, 0o700)
+        except FileNotFoundError:
+            return

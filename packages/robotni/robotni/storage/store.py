@@ -1,61 +1,80 @@
-"""The store: the rows that are the truth, in one SQLite file. SQL is spoken here and in what lies
-below: `listing.py`, `tickettable.py`, `cleanup.py`, `ended.py`, `rows.py`, `schema.py`,
-`database.py`.
+"""The store: the job rows, which are the truth, in one SQLite file.
 
-It promises that a job and its ticket are written in one durable transaction, that every change
-of state is one guarded UPDATE whose caller is told whether it won, and that a terminal row never
-changes (a trigger holds it). Cost of a job: submit, claim (its ticket goes with it) and finish, a
-transaction and an fsync each; the claim goes with the finish before it where jobs wait, and what
-several threads want at once goes together. It must not know how a run works, nor who calls.
+It promises that a job it has accepted is durable, that every change of state is one guarded UPDATE
+whose caller is told whether it won, and that a row that has ended never changes (a trigger holds
+it). The queue is not stored a second time: it is the pending rows, the longest waiting first.
+A job costs three durable transactions: submit, claim, complete; two where the next job is claimed
+in the transaction that completes the one before. The store does not know how a run works.
 """
 
-from functools import partial
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple, Union
 
 from robotni.errors import QueueFull
 from robotni.jobs.models import Job
 from robotni.jobs.outcome import expiry, is_expired
-from robotni.jobs.states import PENDING, RUNNING, SCHEDULED, STATES, TERMINAL, TRANSITIONS, WAITING
-from robotni.storage import statistics as ended
+from robotni.jobs.states import (
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    STATES,
+    TERMINAL,
+    TRANSITIONS,
+    WAITING,
+)
+from robotni.storage import statistics
 from robotni.storage.database import Database
 from robotni.storage.queries import Filters, find
-from robotni.storage.queue_table import Tickets, TicketTable
 from robotni.storage.retention import Retention
 from robotni.storage.rows import INSERT, SELECT, cells_of, to_cells, to_job
+from robotni.storage.run_files import RunFiles
+from robotni.system.datadir import DataDir
 
-# By their own order. Left alone, SQLite walks through all that wait; and a partial index serves no
-# parameter, so the state is written out.
+# The index is named, or SQLite would read all jobs that wait; and the state is written out, since
+# a partial index does not serve a parameter.
 _SCHEDULED = f"job INDEXED BY job_due WHERE status = '{SCHEDULED}'"
 _PENDING = f"job INDEXED BY job_expiring WHERE status = '{PENDING}'"
 BATCH = 100  # rows changed in one transaction, at most: some milliseconds
 
 
 class Store:
-    """One database file, usable from every thread of a process."""
+    """One database file and the files of its runs, usable from every thread of a process."""
 
-    def __init__(self, path: Path, tickets: Tickets) -> None:
-        self._db = Database(path)
-        self._tickets = TicketTable(self._db, tickets)
-        self.cleanup = Retention(self._db)
+    def __init__(self, datadir: DataDir) -> None:
+        self._jobs_folder = datadir.jobs
+        self._db = Database(datadir.database)
+        self.retention = Retention(self._db)
 
     def close(self) -> None:
-        """Closes the connection of the calling thread; others close theirs when they end."""
+        """Closes the connection of the calling thread; other threads close theirs when they end."""
         self._db.close()
+
+    def run_files(self, job: Job, run: Optional[int] = None) -> RunFiles:
+        """The files of a run of `job`, by default of its last one."""
+        return RunFiles(self._jobs_folder, job.job_id, job.run if run is None else run)
 
     # submit
 
     def insert_all(
         self, jobs: Sequence[Job], max_pending: int
-    ) -> List[Callable[[], Optional[Job]]]:
-        """Stores jobs (and tickets of those that are pending), durably, in one transaction.
+    ) -> List[Union[Job, Exception, None]]:
+        """Stores jobs in one durable transaction; StorageFull when the disk is full.
 
-        What came of each of them, a call of its own tells: it returns None, or the earlier job
-        that has the same idempotency key, when there is one; raises QueueFull when `max_pending`
-        jobs wait, StorageFull when the disk is full.
+        For each job, in their order: None when it was stored; the earlier job that has the same
+        idempotency key; or the exception that concerns this job alone, such as QueueFull when
+        `max_pending` jobs wait already.
         """
-        works = [partial(self._insert, job, max_pending) for job in jobs]
-        return [share.outcome for share in self._db.all_together(works)]
+        results: List[Union[Job, Exception, None]] = []
+        with self._db.write():
+            for job in jobs:
+                try:
+                    results.append(self._insert(job, max_pending))
+                except (
+                    QueueFull,
+                    ValueError,
+                    OverflowError,
+                ) as error:  # or a value SQLite cannot store
+                    results.append(error)
+        return results
 
     def _insert(self, job: Job, max_pending: int) -> Optional[Job]:
         if job.idempotency_key is not None:
@@ -67,20 +86,27 @@ class Store:
                 f"{max_pending} jobs wait already; try again later, or raise ROBOTNI_MAX_PENDING"
             )
         self._db.sql(INSERT, cells_of(job))
-        if job.status == PENDING:
-            self._tickets.add(job.job_id)
         return None
 
     # read
 
     def get(self, job_id: str) -> Optional[Job]:
-        return self._one("job_id", job_id)
+        return self._one("WHERE job_id = ?", job_id)
 
     def by_key(self, key: str) -> Optional[Job]:
-        return self._one("idempotency_key", key)
+        return self._one("WHERE idempotency_key = ?", key)
 
-    def _one(self, column: str, value: str) -> Optional[Job]:
-        cells = self._db.sql(f"{SELECT} WHERE {column} = ?", (value,)).fetchone()
+    def next_pending(self, excluded: Collection[str]) -> Optional[Job]:
+        """The job that has been pending longest, less those whose ids are `excluded`."""
+        return self._one(
+            f"INDEXED BY job_expiring WHERE status = '{PENDING}' "
+            f"AND job_id NOT IN ({', '.join('?' * len(excluded))}) "
+            "ORDER BY pending_since, job_id LIMIT 1",
+            *excluded,
+        )
+
+    def _one(self, where: str, *values: str) -> Optional[Job]:
+        cells = self._db.sql(f"{SELECT} {where}", values).fetchone()
         return None if cells is None else to_job(cells)
 
     def list(self, filters: Filters, before: Optional[str], limit: int) -> Tuple[List[Job], bool]:
@@ -107,17 +133,17 @@ class Store:
         row = self._db.sql(
             "SELECT coalesce(sum(started), 0), coalesce(sum(timed_out), 0) FROM attempt_tally "
             "WHERE hour >= ?",
-            (int(since // ended.HOUR),),
+            (int(since // statistics.HOUR),),
         ).fetchone()
         return row[0], row[1]
 
-    def ended_since(self, since: float, width: float) -> List[ended.Span]:
+    def ended_since(self, since: float, width: float) -> List[statistics.Span]:
         """What ended from `since` on, by spans of `width` seconds; empty ones are left out."""
-        return ended.spans(self._db, since, width)
+        return statistics.spans(self._db, since, width)
 
     def ended_ever(self) -> List[Tuple[str, str, int]]:
         """(state, error code or "", jobs) of all that ever ended; the clean-up lowers nothing."""
-        return ended.ever(self._db)
+        return statistics.ever(self._db)
 
     def next_due(self) -> Optional[float]:
         """When the next scheduled job is due, seconds since the epoch."""
@@ -135,11 +161,12 @@ class Store:
 
     def transition(self, verb: str, job_id: str, run: Optional[int] = None, **columns: Any) -> bool:
         """Moves a job by `verb` of TRANSITIONS and sets `columns`; whether it was in a state
-        (and, where given, in the run) that allows it. With it, atomically, goes its ticket."""
-        return self._db.together(lambda: self._move(verb, job_id, run, columns))
+        (and, where given, in the run) that allows it."""
+        with self._db.write():
+            return self._transition(verb, job_id, run, columns)
 
-    def _move(
-        self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any], fence: str = ""
+    def _transition(
+        self, verb: str, job_id: str, run: Optional[int], values: Dict[str, Any], guard: str = ""
     ) -> bool:
         allowed, to = TRANSITIONS[verb]
         cells = to_cells({"status": to, **values})
@@ -149,95 +176,70 @@ class Store:
         cursor = self._db.sql(
             f"UPDATE job SET {', '.join(f'{name} = ?' for name in cells)} "
             f"WHERE {' AND '.join(f'{name} = ?' for name in guards)} "
-            f"AND status IN ({', '.join('?' * len(allowed))}) {fence}",
+            f"AND status IN ({', '.join('?' * len(allowed))}) {guard}",
             [*cells.values(), *guards.values(), *allowed],
         )
         won: bool = cursor.rowcount == 1
-        if won and to == PENDING:
-            self._tickets.add(job_id)
         if won and to in TERMINAL:
-            ended.count(self._db, to, values.get("error"))
+            statistics.count(self._db, to, values.get("error"))
         return won
 
-    def claim(self, job_id: str, now: float, run: Optional[int] = None) -> Optional[Job]:
-        """Starts the next run and attempt of a job; None when it is not pending, or when that is
-        not number `run`; and when it is too late, which fails it. Its ticket is gone either way."""
+    def claim(self, waiting: Job, now: float) -> Optional[Job]:
+        """Starts the next run and attempt of a job that was read as pending; None when it is
+        pending no more. One that waited longer than its `expires` is failed instead."""
+        with self._db.write():
+            return self._claim(waiting, now)
 
-        def claim() -> "Optional[Job]":
-            job = self.get(job_id)
-            return None if job is None or run not in (None, job.run + 1) else self._claim(job, now)
-
-        return self._tickets.spend(job_id, claim)
-
-    def _claim(self, job: Job, now: float) -> Optional[Job]:
-        if is_expired(job, now):
-            late = {"error": expiry(job.expires or 0), "finished_at": now}
-            self._move("expire", job.job_id, job.run, late)
+    def _claim(self, waiting: Job, now: float) -> Optional[Job]:
+        if is_expired(waiting, now):
+            columns = {"error": expiry(waiting.expires or 0), "finished_at": now}
+            self._transition("expire", waiting.job_id, waiting.run, columns)
             return None
-        if job.cancel_requested_at is not None:  # of a run that was released, as it never started
-            self._move("cancel", job.job_id, job.run, {"finished_at": now})
+        if waiting.cancel_requested_at is not None:  # its run was released, as it never started
+            self._transition("cancel", waiting.job_id, waiting.run, {"finished_at": now})
             return None
         changes = {
-            "run": job.run + 1,
-            "attempt": job.attempt + 1,
+            "run": waiting.run + 1,
+            "attempt": waiting.attempt + 1,
             "started_at": now,
             "run_at": None,
         }
-        if not self._move("claim", job.job_id, job.run, changes):
+        if not self._transition("claim", waiting.job_id, waiting.run, changes):
             return None
         self._count_attempt(now, started=1)
-        return job.model_copy(update={**changes, "status": RUNNING})
+        return waiting.model_copy(update={**changes, "status": RUNNING})
 
     def release(self, job: Job, now: float) -> bool:
-        """Back to pending a run that provably never started, its attempt given back."""
+        """Puts back to pending a run that never started, and gives its attempt back."""
         with self._db.write():
             columns = {"attempt": job.attempt - 1, "started_at": None, "pending_since": now}
-            if not self._move("release", job.job_id, job.run, columns):
+            if not self._transition("release", job.job_id, job.run, columns):
                 return False
             self._count_attempt(job.started_at or now, started=-1)
             return True
 
-    def settle(self, verb: str, job: Job, timed_out: bool, **columns: Any) -> bool:
-        """Ends a run: `verb` fenced by the run and by the cancel that `job` shows or does not;
-        and the count of attempts that timed out."""
-        return self._db.together(lambda: self._settle(verb, job, timed_out, columns))
-
-    def complete_and_claim(
+    def complete(
         self,
         verb: str,
         job: Job,
+        columns: Dict[str, Any],
         timed_out: bool,
-        clock: Callable[[], float],
-        mind: Callable[[str, int], bool],
-        **columns: Any,
+        waiting: Optional[Job],
+        now: float,
     ) -> Tuple[bool, Optional[Job]]:
-        """`settle` and, when that won, the claim of what waits longest, in one transaction. Nothing
-        is claimed when `mind`, called with the job's id and its next run, says no."""
+        """Ends a run and, in the same transaction, claims the job `waiting`, if one is given.
 
-        # In quotes, as annotations of an inner function are made at each call.
-        def complete_and_claim(
-            spend: "Callable[[], Optional[str]]",
-        ) -> "Tuple[bool, Optional[Job]]":
-            if not self._settle(verb, job, timed_out, columns):
+        (whether the run ended by this; the claimed job). The end is guarded by the number of the
+        run, and by whether a cancel has been requested, as `job` was read.
+        """
+        requested = job.cancel_requested_at is not None
+        guard = f"AND cancel_requested_at IS {'NOT' if requested else ''} NULL"
+        with self._db.write():
+            if not self._transition(verb, job.job_id, job.run, columns, guard):
                 return False, None
-            oldest = spend()
-            waiting = None if oldest is None else self.get(oldest)
-            if waiting is None or waiting.status != PENDING:
-                return True, None
-            if not mind(waiting.job_id, waiting.run + 1):
-                return True, None
-            return True, self._claim(waiting, clock())  # it may have come while this one waited
-
-        return self._tickets.spend_oldest(complete_and_claim)
-
-    def _settle(self, verb: str, job: Job, timed_out: bool, columns: Dict[str, Any]) -> bool:
-        asked = job.cancel_requested_at is not None
-        fence = f"AND cancel_requested_at IS {'NOT' if asked else ''} NULL"
-        if not self._move(verb, job.job_id, job.run, columns, fence):
-            return False
-        if timed_out:
-            self._count_attempt(job.started_at or job.timestamp, timed_out=1)
-        return True
+            if timed_out:
+                self._count_attempt(job.started_at or job.timestamp, timed_out=1)
+            return True, None if waiting is None else self._claim(waiting, now)
 
     def due(self, now: float) -> int:
         """Makes pending what is scheduled for now or earlier; how many, at most BATCH."""
@@ -248,11 +250,10 @@ class Store:
             return 0
         with self._db.write():
             rows = self._db.sql(due, (now,)).fetchall()
-            return sum(self._move("due", i, None, {"pending_since": at}) for i, at in rows)
+            return sum(self._transition("due", i, None, {"pending_since": at}) for i, at in rows)
 
     def expire(self, now: float) -> int:
-        """Fails pending jobs that waited longer than they were willing to; how many, at most
-        BATCH."""
+        """Fails pending jobs that waited longer than their `expires`; how many, at most BATCH."""
         late = (
             f"SELECT job_id, expires FROM {_PENDING} AND expires IS NOT NULL "
             f"AND pending_since + expires < ? LIMIT {BATCH}"
@@ -261,7 +262,9 @@ class Store:
             return 0
         with self._db.write():
             return sum(
-                self._move("expire", job_id, None, {"error": expiry(expires), "finished_at": now})
+                self._transition(
+                    "expire", job_id, None, {"error": expiry(expires), "finished_at": now}
+                )
                 for job_id, expires in self._db.sql(late, (now,)).fetchall()
             )
 
@@ -275,37 +278,19 @@ class Store:
         for first in range(0, len(waiting), BATCH):
             with self._db.write():
                 for job_id, status in waiting[first : first + BATCH]:
-                    counts[status] += self._move("cancel", job_id, None, {"finished_at": now})
+                    columns = {"finished_at": now}
+                    counts[status] += self._transition("cancel", job_id, None, columns)
         return counts
 
     def _count_attempt(self, at: float, started: int = 0, timed_out: int = 0) -> None:
-        hour = int(at // ended.HOUR)
+        hour = int(at // statistics.HOUR)
         self._db.sql(
             "INSERT INTO attempt_tally (hour, started, timed_out) VALUES (?1, ?2, ?3) ON CONFLICT "
             "(hour) DO UPDATE SET started = started + ?2, timed_out = timed_out + ?3",
             (hour, started, timed_out),
         )
 
-    # tickets
-
-    def take_ticket(self) -> Optional[bytes]:
-        """The oldest ticket that no thread of this process has; its claim removes it."""
-        return self._tickets.take()
-
-    def drop_ticket(self, job_id: str) -> None:
-        """Removes the tickets handed out for a job that is not to be claimed, and of others that
-        are not pending any more; BATCH at most."""
-        self._tickets.spend(job_id, lambda: self._tickets.drop_stale(BATCH))
-
-    def add_ticket(self, job_id: str) -> None:
-        """Writes a ticket for a job, in the place of one handed out."""
-        self._tickets.spend(job_id, lambda: self._tickets.add(job_id))
-
-    def mend_tickets(self) -> int:
-        """Writes a ticket for each pending job that has none; how many."""
-        return self._tickets.mend()
-
-    def faults(self) -> List[str]:
+    def integrity_errors(self) -> List[str]:
         """What SQLite finds wrong with the file; reads all of it."""
         rows = self._db.sql("PRAGMA integrity_check").fetchall()
         return [text for (text,) in rows if text != "ok"]

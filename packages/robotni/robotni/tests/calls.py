@@ -1,4 +1,4 @@
-"""HTTP as the tests speak it: a server for a whole module, raw sockets, and what a problem is."""
+"""HTTP in tests: one server for a whole module, raw connections, the form of a problem document."""
 
 import json
 import socket
@@ -9,8 +9,8 @@ from typing import Any, Dict, Generator, NamedTuple, Optional
 import h11
 
 from robotni.jobs.models import Job, new_job_id
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.store import Store
+from robotni.system.datadir import DataDir
 from robotni.tests.processes import Server, make_venv
 
 HELLO = {"script": "hello.py", "venv": ".venv"}
@@ -19,7 +19,7 @@ UNKNOWN_ID = "01936f3e8c7a7d1e9b2f4c5a6d7e8f90"
 
 
 def serving(project: Path, **settings: Any) -> Generator[Server, None, None]:
-    """For fixtures of a whole module: `robotni serve` in a project folder, until the end."""
+    """For fixtures of module scope: `robotni serve` in a project folder, until they end."""
     make_venv(project / ".venv")
     (project / "hello.py").write_text('print("hello")\n')
     server = Server(project, kill_grace=1, **settings)
@@ -30,19 +30,19 @@ def serving(project: Path, **settings: Any) -> Generator[Server, None, None]:
 
 
 def stored(server: Server) -> int:
-    """How many jobs there are."""
+    """The number of stored jobs."""
     return sum(server.client.status()["jobs"].values())
 
 
 TITLES = {
     **{status.value: status.phrase for status in HTTPStatus},
-    413: "Request Entity Too Large",  # and not as Python 3.13 has it
+    413: "Request Entity Too Large",  # Python 3.13 has a newer phrase
     422: "Unprocessable Entity",
 }
 
 
 def problem(answer: Any, status: int, code: Optional[str] = None) -> Dict[str, Any]:
-    """The body of an error answer, which must be all that a problem is."""
+    """The body of an error answer; asserts that it is a complete problem document."""
     body: Dict[str, Any] = answer.json()
     assert answer.status_code == status, body
     assert answer.headers["content-type"] == "application/problem+json"
@@ -60,7 +60,7 @@ def problem(answer: Any, status: int, code: Optional[str] = None) -> Dict[str, A
 
 
 class Answer(NamedTuple):
-    """As much of `httpx.Response` as `problem` needs."""
+    """The part of `httpx.Response` that `problem` needs."""
 
     status_code: int
     headers: Dict[str, str]
@@ -71,7 +71,7 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """A connection whose bytes are ours."""
+    """A TCP connection to a server, for requests that no HTTP client would send."""
 
     def __init__(self, server: Server, timeout: float = 20) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout)
@@ -86,7 +86,7 @@ class Wire:
         self.socket.sendall(data)
 
     def answer(self) -> Answer:
-        """The next answer; None of it is interpreted but the framing."""
+        """The next response, read from the connection."""
         connection = h11.Connection(h11.CLIENT)
         connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
         connection.send(h11.EndOfMessage())
@@ -104,7 +104,7 @@ class Wire:
                 return Answer(status, headers, content)
 
     def is_closed(self) -> bool:
-        """Whether the server has ended the connection; what it said before is thrown away."""
+        """Whether the server has closed the connection; data that came before is dropped."""
         self.socket.setblocking(False)
         try:
             while self.socket.recv(65536):
@@ -117,14 +117,15 @@ class Wire:
 
 
 def raw(server: Server, data: bytes) -> Answer:
+    """The response to one request, sent on a connection of its own."""
     with Wire(server) as wire:
         wire.send(data)
         return wire.answer()
 
 
 def long_search(server: Server) -> bytes:
-    """A request that takes some 10 ms: it looks through all of a project and finds nothing."""
-    store = Store(server.data / "robotni.db", JobTickets())
+    """A request that takes about 10 ms: a search through 15,000 jobs that matches none."""
+    store = Store(DataDir(server.data))
     old = [
         Job(job_id=new_job_id(1e9 + n), timestamp=1e9, status="completed", project=p, name=name)
         for p, names in (("web", [f"1{n}.py" for n in range(300)]), ("nightly", ["2.py"] * 15_000))

@@ -1,4 +1,4 @@
-"""Fixtures: a project folder with a venv, and real parts of robotni in it."""
+"""Fixtures: a project folder with a venv, and the parts of robotni over its data directory."""
 
 import os
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from robotni.bootstrap import allow_long_integers
 from robotni.consumer.executor import Executor
 from robotni.consumer.maintenance import Maintenance
 from robotni.engine.engine import Engine
+from robotni.jobs.models import Job
 from robotni.settings import Settings
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
 from robotni.tests.processes import Server, end_all, make_venv
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pytest_make_parametrize_id(val: Any) -> "Optional[str]":
-    """Short names that are the same in every process of a parallel run."""
+    """Names parameters shortly, and alike in every process of a parallel run."""
     if callable(val):
         return str(getattr(val, "__name__", type(val).__name__))
     text = repr(sorted(val)) if isinstance(val, (set, frozenset)) else str(val)
@@ -31,7 +31,7 @@ def pytest_make_parametrize_id(val: Any) -> "Optional[str]":
 
 
 class Clock:
-    """The clock of a test's engine, executor and maintenance; it stands still until it is set."""
+    """A clock that stands still until a test sets `now`."""
 
     def __init__(self, now: float = 1_790_000_000.0) -> None:
         self.now = now
@@ -41,7 +41,7 @@ class Clock:
 
 
 class House:
-    """Engine and worker parts over one data directory, without any server around them."""
+    """The engine and the parts of a worker over one data directory, in the process of the test."""
 
     def __init__(self, project: Path, **settings: Any) -> None:
         allow_long_integers()
@@ -50,7 +50,7 @@ class House:
         self.settings = Settings(project_folder=project, **settings)
         self.datadir = DataDir(self.settings.data_dir).open()
         self.notifies = 0
-        self.store = Store(self.datadir.database, JobTickets())
+        self.store = Store(self.datadir)
         self.engine = Engine(self.settings, self.store, self.datadir.jobs, self._notify, self.clock)
         self.executor = Executor(self.settings, self.store, self.datadir, os.environ, self.clock)
         self.maintenance = Maintenance(
@@ -59,6 +59,12 @@ class House:
 
     def _notify(self) -> None:
         self.notifies += 1
+
+    def claim(self, job_id: str) -> "Optional[Job]":
+        """The next run of a pending job, claimed as a thread of the worker does it."""
+        waiting = self.store.get(job_id)
+        pending = waiting is not None and waiting.status == "pending"
+        return self.store.claim(waiting, self.clock.now) if pending and waiting else None
 
     def script(self, text: str, name: str = "script.py") -> str:
         (self.project / name).write_text(text)
@@ -72,13 +78,13 @@ class House:
 
 
 @contextmanager
-def statements(house: House, said: List[str]) -> Iterator[None]:
-    """Has SQLite say what this thread asks it for, by either of its connections."""
+def statements(house: House, log: List[str]) -> Iterator[None]:
+    """Logs the SQL that this thread runs, on the reading and the writing connection."""
     reading = house.store._db.connection
     with house.store._db.write():
         writing = house.store._db.connection
     for connection in (reading, writing):
-        connection.set_trace_callback(said.append)
+        connection.set_trace_callback(log.append)
     yield
     for connection in (reading, writing):
         connection.set_trace_callback(None)
@@ -86,7 +92,7 @@ def statements(house: House, said: List[str]) -> Iterator[None]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project folder with a `.venv`; nothing above it looks like one."""
+    """A project folder with a `.venv` and a script; no folder above it has a `.venv`."""
     make_venv(tmp_path / ".venv")
     (tmp_path / "hello.py").write_text('print("hello")\n')
     return tmp_path
@@ -112,7 +118,7 @@ def house(make_house: Callable[..., House]) -> House:
 
 @pytest.fixture
 def make_server(project: Path) -> Iterator[Callable[..., Server]]:
-    """Starts `robotni serve` with settings; everything it started is ended afterwards."""
+    """Starts `robotni serve` with settings; all its processes are killed afterwards."""
     servers = []
 
     def make(**settings: Any) -> Server:
@@ -132,7 +138,7 @@ def server(make_server: Callable[..., Server]) -> Server:
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Of each module anew: while it is open, nothing else can run an event loop here."""
+    """One for each module: while it is open, no other test can run an event loop."""
     from robotni.tests.browser.tabs import launched
 
     yield from launched()
@@ -140,7 +146,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def site(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests of a module that are content with whatever jobs it has."""
+    """One server for all tests of a module that work with whatever jobs it has."""
     project = tmp_path_factory.mktemp("site")
     make_venv(project / ".venv")
     (project / "hello.py").write_text('print("hello")\n')
@@ -151,7 +157,7 @@ def site(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def visit(browser: "Browser") -> Iterator[Callable[..., Any]]:
-    """Opens tabs; what went wrong in any of them fails the test."""
+    """Opens tabs; an error in any of them fails the test."""
     from robotni.tests.browser.tabs import Visit
 
     visits = []
@@ -162,6 +168,6 @@ def visit(browser: "Browser") -> Iterator[Callable[..., Any]]:
 
     yield make
     for one in visits:
-        one.loses_connection = True  # by closing it
+        one.loses_connection = True  # which closing it means
         one.context.close()
         assert one.faults == []

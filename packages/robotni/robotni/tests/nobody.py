@@ -1,4 +1,4 @@
-"""Programs of the tests that run as somebody for whom permissions count."""
+"""Test programs that run as the user nobody, since permissions do not bind root."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ NOBODY = 65534
 
 
 def become_nobody() -> None:
-    """For whoever is root; the working directory is nobody's, too. Imports come before this: the
-    interpreter may lie where nobody may read."""
+    """Does nothing unless root. The working directory then belongs to nobody, too. To be called
+    after all imports: nobody may not be allowed to read the interpreter's files."""
     if os.geteuid() == 0:
         os.chown(".", NOBODY, NOBODY)
         os.setgid(NOBODY)
@@ -21,7 +21,7 @@ def become_nobody() -> None:
 def run_as_nobody(
     program: str, *args: str, folder: Union[str, Path]
 ) -> "subprocess.CompletedProcess[str]":
-    """What came of a program that calls `become_nobody`, run in `folder`."""
+    """Runs a Python program that calls `become_nobody`, in `folder`."""
     return subprocess.run(
         [sys.executable, "-c", program, *args],
         cwd=folder,

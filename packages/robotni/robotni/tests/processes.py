@@ -1,4 +1,4 @@
-"""Real servers, workers and scripts, found and ended by the data directory they name."""
+"""Real servers, workers and scripts. Their processes are found by the data directory they name."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from robotni.tests.chaos.process_list import processes_of
 from robotni.web.server import FAST
 
 PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
-# `robotni serve` on either stack; where the extra `fast` is hidden, it is not there.
+# `robotni serve` with the extra `fast`, and as if it were not installed.
 STACKS = {
     "fast": [sys.executable, PROGRAM, "serve"],
     "plain": [
@@ -31,7 +31,7 @@ STACKS = {
 }
 WITHIN = 20.0
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a shell; everything started from here would ignore Ctrl-C too.
+    # A shell that starts us in the background has us ignore Ctrl-C, and our children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -41,20 +41,20 @@ def make_venv(path: Path) -> Path:
 
 
 def eventually(condition: Callable[[], Any], within: float = WITHIN) -> Any:
-    """The first truthy value of `condition`, asked until `within` seconds have passed."""
-    give_up = time.monotonic() + within
+    """The first true value of `condition`; fails after `within` seconds without one."""
+    deadline = time.monotonic() + within
     pause = 0.01
     while True:
         value = condition()
-        if value or time.monotonic() > give_up:
-            assert value, f"did not come true within {within:g} s"
+        if value or time.monotonic() > deadline:
+            assert value, f"not true within {within:g} s"
             return value
         time.sleep(pause)
-        pause = min(0.1, pause * 1.2)  # to look through all processes is not for nothing
+        pause = min(0.1, pause * 1.2)  # a search of all processes is expensive
 
 
 def end_all(folder: Path) -> None:
-    """SIGKILL for everything that names `folder`, until nothing does."""
+    """Kills every process whose command line or environment names `folder`."""
     for _ in range(200):
         found = processes_of(folder)
         if not found:
@@ -70,7 +70,7 @@ def end_all(folder: Path) -> None:
 
 
 def _parent(process: psutil.Process) -> int:
-    """Its parent's pid; 0 when it is gone."""
+    """The parent's pid; 0 when the process has ended."""
     try:
         return int(process.ppid())
     except psutil.Error:
@@ -99,6 +99,7 @@ class Server:
         self.stack = stack
         self.port = settings.setdefault("port", free_port())
         self.data = Path(settings.setdefault("data_dir", project / ".robotni"))
+        self.settings = settings
         self.environ = clean_environ(**settings)
         self.token: Optional[str] = settings.get("token")
         self.url = f"http://127.0.0.1:{self.port}{prefix}"
@@ -107,7 +108,7 @@ class Server:
         self.process: Optional[subprocess.Popen[bytes]] = None
 
     def start(self, *command: str, cwd: Optional[Path] = None) -> "Server":
-        """`robotni serve`, or another command that makes a server at our port."""
+        """Starts `robotni serve`, or another `command` that serves at the same port."""
         with open(self.project / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 command or STACKS[self.stack],
@@ -136,11 +137,10 @@ class Server:
         return path.read_text() if path.exists() else ""
 
     def start_worker(self, *options: str) -> "subprocess.Popen[bytes]":
-        """A worker by hand, from the project folder."""
-        return self.begin("worker", *options)
+        return self.start_command("worker", *options)
 
-    def begin(self, *command: str) -> "subprocess.Popen[bytes]":
-        """A command of robotni's in the project folder, which goes on by itself."""
+    def start_command(self, *command: str) -> "subprocess.Popen[bytes]":
+        """Starts `robotni COMMAND` in the project folder and does not wait for it."""
         with open(self.project / "hand.log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, PROGRAM, *command],
@@ -152,20 +152,20 @@ class Server:
             )
 
     def workers(self) -> List[psutil.Process]:
-        """The workers; what one has just forked has its command line until it is a shim."""
-        found = {p.pid: p for p, words in self._found() if "worker" in words}
+        """The workers. A child that a worker has just forked still has its command line."""
+        found = {p.pid: p for p, words in self._processes() if "worker" in words}
         forked = [pid for pid, p in found.items() if _parent(p) in found]
         return [p for pid, p in found.items() if pid not in forked]
 
     def shims(self) -> List[psutil.Process]:
-        return [p for p, words in self._found() if any(w.endswith("shim.py") for w in words)]
+        return [p for p, words in self._processes() if any(w.endswith("shim.py") for w in words)]
 
     def scripts(self, job_id: str) -> List[psutil.Process]:
-        """Every process that still carries the id of a job."""
+        """Every process whose command line or environment names the job."""
         return processes_of(Path(job_id))
 
-    def _found(self) -> List[Tuple[psutil.Process, List[str]]]:
-        """Each process of the data directory with its command line, as it was a moment ago."""
+    def _processes(self) -> List[Tuple[psutil.Process, List[str]]]:
+        """Each process of the data directory with its command line."""
         found = []
         for process in processes_of(self.data):
             try:
@@ -180,28 +180,28 @@ class Server:
         self.process.wait()
 
     def stop(self) -> None:
-        """As Ctrl-C does."""
+        """Ends the server as Ctrl-C does."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(WITHIN)
 
     def submit(self, script: str, **fields: Any) -> str:
-        """Writes a script file with text `script`, submits it, and returns the job id."""
+        """Writes `script` to a file and submits it; returns the job id."""
         path = self.project / f"script-{time.monotonic_ns()}.py"
         path.write_text(script)
         request = {"script": path.name, "venv": ".venv", **fields}
         return str(self.client.submit(request)["jobId"])
 
     def wait_for(self, job_id: str, *states: str, within: float = WITHIN) -> Dict[str, Any]:
-        """The job, once it is in one of `states` (terminal by default)."""
+        """The job, as soon as it is in one of `states`, by default a terminal one."""
         wanted = states or ("completed", "failed", "cancelled")
 
-        def look() -> Any:
+        def job_in_state() -> Any:
             job = self.client.get(job_id)
             return job if job["status"] in wanted else None
 
-        return dict(eventually(look, within))
+        return dict(eventually(job_in_state, within))
 
     def close(self) -> None:
         self.http.close()

@@ -10,7 +10,6 @@ from typing import Dict, List, Set
 
 from robotni.jobs.models import Job
 from robotni.jobs.states import COMPLETED, LOST
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
@@ -22,7 +21,7 @@ def audit(
 ) -> Dict[str, int]:
     """Counts over a data directory that nobody uses any more."""
     datadir = DataDir(data)
-    store = Store(datadir.database, JobTickets())
+    store = Store(datadir)
     try:
         jobs = [job for job in map(store.get, acknowledged) if job is not None]
         return {
@@ -33,8 +32,7 @@ def audit(
             "completed without its end": sum(_is_unproven(job, testimony) for job in jobs),
             "called lost though it had ended": sum(_lost_in_spite(datadir, job) for job in jobs),
             "scripts over WORKERS at once": sum(place >= workers for place in testimony.places),
-            "pending without a ticket": store.mend_tickets(),
-            "faults of the database": len(store.faults()),
+            "faults of the database": len(store.integrity_errors()),
             "files that piled up": len(_strangers(datadir)),
         }
     finally:

@@ -10,9 +10,9 @@ from typing import Iterator
 import pytest
 
 from robotni.jobs.request import JobRequest
-from robotni.shim.cancel_fifo import Ring
+from robotni.shim.cancel_fifo import CancelFifo
 from robotni.shim.run import Run
-from robotni.shim.spawn import spawn
+from robotni.shim.standby import Standby
 from robotni.tests.conftest import House
 from robotni.tests.processes import eventually
 
@@ -43,18 +43,18 @@ def test_the_clean_up_runs_once_a_local_date_through_a_night_that_changes_the_ti
     start = datetime(*NIGHTS[night], 12).timestamp()
     days = set()
     claimed = []
-    claim_day = house.store.cleanup.claim_day
+    claim_day = house.store.retention.claim_day
 
     def counting(day: str) -> bool:
         won = claim_day(day)
         claimed.extend([day] if won else [])
         return won
 
-    house.store.cleanup.claim_day = counting  # type: ignore[method-assign]
+    house.store.retention.claim_day = counting  # type: ignore[method-assign]
     for quarter in range(4 * 48):
         house.clock.now = start + quarter * HOUR / 4
         days.add(datetime.fromtimestamp(house.clock.now).date().isoformat())
-        house.maintenance.tick()
+        house.maintenance.run()
     assert claimed == sorted(days)
     assert len(days) == 3
 
@@ -62,28 +62,28 @@ def test_the_clean_up_runs_once_a_local_date_through_a_night_that_changes_the_ti
 @pytest.mark.parametrize("jump", [2 * HOUR, -2 * HOUR])
 def test_a_clock_that_jumps_cleans_no_date_twice(house: House, berlin: None, jump: float) -> None:
     house.clock.now = datetime(2026, 6, 1, 0, 30).timestamp()
-    house.maintenance.tick()
+    house.maintenance.run()
     before = cleanings(house)
     house.clock.now += jump
-    house.maintenance.tick()
+    house.maintenance.run()
     house.clock.now -= jump
-    house.maintenance.tick()
+    house.maintenance.run()
     assert cleanings(house) - before == (1 if jump < 0 else 0)  # the evening before is a date too
 
 
 def test_after_three_days_asleep_it_cleans_once_and_starts_what_was_due_once(
     house: House,
 ) -> None:
-    house.maintenance.tick()
+    house.maintenance.run()
     request = JobRequest(script="hello.py", venv=".venv", delay=HOUR)
     jobs = [house.engine.submit(request).job for _ in range(3)]
     before = cleanings(house)
     house.clock.now += 72 * HOUR
     for _ in range(5):
-        house.maintenance.tick()
+        house.maintenance.run()
     assert cleanings(house) - before == 1
-    tickets = [house.store.take_ticket() for _ in range(4)]
-    assert sum(ticket is not None for ticket in tickets) == 3
+    reserved = [house.executor.reserve_next() for _ in range(4)]
+    assert sum(job is not None for job in reserved) == 3
     assert {house.engine.get(job.job_id).status for job in jobs} == {"pending"}
 
 
@@ -93,14 +93,14 @@ def test_a_clock_that_jumps_neither_loses_nor_doubles_what_is_scheduled(
 ) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv", delay=HOUR)).job
     house.clock.now += jump
-    house.maintenance.tick()
+    house.maintenance.run()
     assert house.engine.get(job.job_id).status == ("pending" if jump > 0 else "scheduled")
     house.clock.now -= jump
-    house.maintenance.tick()
+    house.maintenance.run()
     house.clock.now += 1.1 * HOUR
-    house.maintenance.tick()
-    assert house.store.take_ticket() is not None
-    assert house.store.take_ticket() is None
+    house.maintenance.run()
+    assert house.executor.reserve_next() is not None
+    assert house.executor.reserve_next() is None
 
 
 @pytest.mark.parametrize("jump", [2 * HOUR, -2 * HOUR])
@@ -109,7 +109,7 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
 ) -> None:
     folder = tmp_path / "jobs" / "job" / "1"
     folder.mkdir(parents=True)
-    order = {
+    spec = {
         "folder": str(folder),
         "jobs": str(tmp_path / "jobs"),
         "argv": [os.path.realpath("/proc/self/exe"), "-S", "-c", "import time; time.sleep(60)"],
@@ -118,6 +118,7 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
         "timeout": 1.0,
         "grace": 1,
         "maxOutput": 1000,
+        "mark": 1 << 61,
     }
     wall, asked = time.time, []
 
@@ -133,9 +134,8 @@ def test_a_timeout_does_not_look_at_a_clock_that_jumps(
     began = time.monotonic()
     with monkeypatch.context() as patch:
         patch.setattr("robotni.shim.run.time.time", jumping)
-        run = Run(order, wake, Ring(), None, spawn)
-        assert run.begin()
-        run.spawn()
+        run = Run(spec, wake, CancelFifo(), None, Standby())
+        assert run.start()
         run.end()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, died)

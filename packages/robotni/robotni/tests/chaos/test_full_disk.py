@@ -106,9 +106,9 @@ def test_the_upkeep_goes_on_when_there_is_room_again(disk: Path, project: Path) 
     house.maintenance.clean()
     house.clock.now += 10
     filler = fill(disk)
-    assert house.maintenance.tick() == 1.0
+    assert house.maintenance.run() == 1.0
     assert house.engine.get(job.job_id).status == "scheduled"
     filler.unlink()
-    house.maintenance.tick()
+    house.maintenance.run()
     assert house.engine.get(job.job_id).status == "pending"
     house.close()

@@ -90,7 +90,7 @@ def test_a_storm_prints_its_table_with_n_and_the_bound(tmp_path: Path) -> None:
     assert first.startswith("seed 7, in ")
     assert re.match(r"5 kills in [\d.]+ s: 5 script\Z", kills)
     assert re.match(r"\d+ jobs acknowledged, \d+ starts\Z", jobs)
-    assert len(rows) == 13
+    assert len(rows) == 12
     assert {row.split("\t")[1] for row in rows} == {"0"}
     happens = "0 in n = 5 kills: with 95 % confidence each happens in under 3/n = 60 % of kills"
     assert bound == happens
@@ -111,7 +111,6 @@ def counts(house: House, *lines: str, also: str = "") -> Dict[str, int]:
 
 def completed(house: House) -> str:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.take_ticket()
     house.executor.run(job.job_id)
     return str(job.job_id)
 
@@ -140,19 +139,15 @@ def test_the_audit_finds_what_the_data_directory_lacks_or_has_too_much(house: Ho
     (house.datadir.path / "lock-4711").touch()
     assert counts(house, *told) == {"files that piled up": 1}
     (house.datadir.path / "lock-4711").unlink()
-    house.engine.submit(JobRequest(script="hello.py", venv=".venv"))
-    house.store._db.sql("DELETE FROM task")
-    assert counts(house, *told) == {"pending without a ticket": 1}
 
 
 def test_the_audit_finds_a_job_called_lost_that_had_ended(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.take_ticket()
-    house.store.claim(job.job_id, house.clock.now)
+    house.claim(job.job_id)
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True)
     (folder / "started").write_text('{"mark": null}')
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     assert counts(house) == {}
     (folder / "exit.json").write_text(json.dumps(dict.fromkeys(sorted(EXIT_FACTS))))
     assert counts(house) == {"called lost though it had ended": 1}

@@ -190,7 +190,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "the clean-up asks for no day": Mutant(
         "upkeep.py",
-        "if self._store.cleanup.is_clean(day) or not self._store.cleanup.claim_day(day):",
+        "if self._store.retention.is_clean(day) or not self._store.retention.claim_day(day):",
         "if False:",
         "test_engine.py::test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back",
     ),

@@ -9,9 +9,9 @@ import pytest
 
 from robotni.jobs.request import JobRequest
 from robotni.jobs.states import PENDING, RUNNING
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
+from robotni.system.datadir import DataDir
 from robotni.tests.conftest import House
 from robotni.tests.processes import eventually, processes_of
 
@@ -35,7 +35,7 @@ def killing(strace: str, calls: str, number: int) -> List[str]:
     return [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject]
 
 
-def test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither(
+def test_a_submit_that_is_killed_at_any_sync_leaves_a_sound_database(
     strace: str, project: Path
 ) -> None:
     House(project).close()
@@ -47,10 +47,9 @@ def test_a_submit_killed_at_any_sync_leaves_job_and_ticket_or_neither(
         run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         killed += run.returncode < 0
         printed += run.stdout.split()
-        store = Store(project / ".robotni" / "robotni.db", JobTickets())
+        store = Store(DataDir(project / ".robotni"))
         assert [job_id for job_id in printed if store.get(job_id) is None] == []
-        assert store.mend_tickets() == 0, f"a job has no ticket after a kill at sync {number}"
-        assert store.faults() == []
+        assert store.integrity_errors() == []
         store.close()
     assert killed >= 3
     assert printed
@@ -87,7 +86,7 @@ def test_a_shim_killed_at_any_point_starts_nothing_twice_and_forgets_no_end(
         assert begun <= 1
     else:
         assert (after.status, after.attempt, begun) == ("pending", 0, 0)
-        house.executor.slots.close()
+        house.executor.shim_pool.close()
         house.executor.run(job.job_id)  # with a shim that nobody kills
         assert house.engine.get(job.job_id).status == "completed"
     eventually(lambda: not processes_of(house.datadir.jobs / job.job_id), 5)
@@ -99,7 +98,6 @@ from pathlib import Path
 from robotni.tests.conftest import House
 
 house = House(Path(sys.argv[1]))
-house.store.take_ticket()  # of the first
 house.executor.run(sys.argv[2])
 """
 
@@ -113,7 +111,7 @@ ROW_POINTS += [("sendmsg", n) for n in (1, 2, 3)]
 def test_a_worker_killed_at_any_point_of_a_row_of_jobs_runs_each_once(
     house: House, strace: str, calls: str, number: int
 ) -> None:
-    house.maintenance.sweep()  # as a worker does when it starts
+    house.executor.recovery.sweep()  # as a worker does when it starts
     (house.project / "worker.py").write_text(WORKER)
     lines = house.project / "lines"
     script = f"import os; open({str(lines)!r}, 'a').write(os.environ['ROBOTNI_JOB_ID'] + '\\n')"
@@ -130,18 +128,19 @@ def test_a_worker_killed_at_any_point_of_a_row_of_jobs_runs_each_once(
 def work_on(house: House) -> None:
     """What the next worker does, in this thread, until nothing is left."""
     while any(house.store.counts()[state] for state in (PENDING, RUNNING)):
-        house.maintenance.sweep()
-        for orphan in iter(house.maintenance.next_orphan, None):
-            house.maintenance.adopt(orphan)
-        ticket = house.store.take_ticket()
-        if ticket is not None:
-            house.executor.run(str(JobTickets().decode(ticket)))
+        house.executor.recovery.sweep()
+        recovery = house.executor.recovery
+        for job in iter(recovery.next_to_adopt, None):
+            recovery.adopt(job)
+        waiting = house.executor.reserve_next()
+        if waiting is not None:
+            house.executor.run(waiting.job_id)
 
 
-def test_a_shim_that_died_once_it_had_its_order_is_not_taken_for_one_that_never_had(
+def test_a_shim_that_died_once_it_had_its_launch_spec_is_not_taken_for_one_that_never_had(
     house: House, strace: str
 ) -> None:
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     (house.project / "worker.py").write_text(WORKER)
     lines = house.project / "lines"
     script = f"""

@@ -1,4 +1,4 @@
-"""`robotni stop` and the goodbye of a server: who leaves, what goes on, what ends."""
+"""`robotni stop`, and a server that ends: which processes exit, and which go on."""
 
 import asyncio
 import json
@@ -19,11 +19,34 @@ from robotni.tests.processes import Server, eventually
 
 
 def stop(server: Server, *args: str) -> "subprocess.CompletedProcess[str]":
-    env = {n[8:].lower(): v for n, v in server.environ.items() if n.startswith("ROBOTNI_")}
-    return robotni("stop", *args, cwd=server.project, **env)
+    return robotni("stop", *args, cwd=server.project, **server.settings)
 
 
-def test_stop_cancels_what_runs_and_starts_nothing_of_what_waits(
+def test_stop_cancels_running_scripts_only_with_the_option_cancel(server: Server) -> None:
+    job_id = server.submit("import time; print('on', flush=True); time.sleep(300)")
+    server.wait_for(job_id, "running")
+    eventually(lambda: server.client.output(job_id) == b"on\n")
+    stopped = stop(server)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "server and worker have stopped" in stopped.stdout
+    assert "1 script goes on running" in stopped.stdout
+    assert server.process is not None
+    assert server.process.wait(5) == 0
+    assert server.workers() == []
+    assert server.scripts(job_id)
+    (shim,) = server.shims()
+    shim.suspend()
+    too_early = stop(server, "--cancel")
+    assert (too_early.returncode, "1 script has not ended yet" in too_early.stderr) == (1, True)
+    shim.resume()
+    cancelled = stop(server, "--cancel")
+    assert (cancelled.returncode, "cancelled" in cancelled.stdout) == (0, True)
+    assert server.scripts(job_id) == []
+    server.start()
+    assert server.wait_for(job_id)["status"] == "cancelled"
+
+
+def test_stop_cancel_ends_running_jobs_and_starts_no_waiting_one(
     make_server: Callable[..., Server],
 ) -> None:
     server = make_server(workers=2)
@@ -44,19 +67,19 @@ def test_stop_cancels_what_runs_and_starts_nothing_of_what_waits(
         assert server.wait_for(job_id)["output"] == "later\n"
 
 
-def test_stop_where_nothing_runs_is_fine(project: Path) -> None:
+def test_stop_where_nothing_runs_exits_with_0(project: Path) -> None:
     answer = robotni("stop", "--cancel", cwd=project)
     assert answer.returncode == 0
-    nothing = f"neither server nor worker of {project} was there to stop"
-    assert answer.stdout == f"cancelled 0 running\n{nothing}\n"
+    nothing = f"no server and no worker of {project} was running"
+    assert answer.stdout == f"running jobs cancelled: 0\n{nothing}\n"
 
 
 def files_of_the_database(data: Path) -> List[str]:
-    """While somebody has it open, there are two more."""
+    """There are three of them while a process has the database open, else one."""
     return sorted(path.name for path in data.glob("robotni.db*"))
 
 
-def test_when_an_app_has_ended_its_database_may_be_copied(project: Path) -> None:
+def test_an_app_that_has_ended_has_closed_its_database(project: Path) -> None:
     app = create_app(project, autostart=False)
 
     async def serve() -> None:
@@ -68,12 +91,12 @@ def test_when_an_app_has_ended_its_database_may_be_copied(project: Path) -> None
                 assert (await client.get(f"/api/worker/jobs{query}")).status_code == 200
             assert (await client.post("/add/", json={"x": 1, "y": 2})).status_code == 202
 
-    for _ in range(2):  # it may be served again
+    for _ in range(2):  # an app can be started again
         asyncio.run(serve())
         assert files_of_the_database(project / ".robotni") == ["robotni.db"]
 
 
-def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Server]) -> None:
+def test_stop_prints_what_has_stopped(project: Path, make_server: Callable[..., Server]) -> None:
     server = make_server(autostart=0)
     worker = server.start_worker()
     eventually(server.workers)
@@ -86,10 +109,10 @@ def test_stop_says_what_has_stopped(project: Path, make_server: Callable[..., Se
     assert stop(server).stdout == "server has stopped\n"
 
 
-def test_stop_ends_when_nobody_has_the_database_open(server: Server) -> None:
+def test_stop_waits_until_the_database_is_closed(server: Server) -> None:
     other = sqlite3.connect(str(server.data / "robotni.db"))
     other.execute("SELECT * FROM tally").fetchall()
-    stop = server.begin("stop")
+    stop = server.start_command("stop")
     assert server.process is not None and server.process.wait(20) == 0
     time.sleep(0.3)
     assert stop.poll() is None
@@ -98,7 +121,7 @@ def test_stop_ends_when_nobody_has_the_database_open(server: Server) -> None:
     assert files_of_the_database(server.data) == ["robotni.db"]
 
 
-def test_two_servers_share_one_worker_and_the_last_one_takes_it_along(
+def test_two_servers_share_one_worker_and_the_last_one_stops_it(
     make_server: Callable[..., Server],
 ) -> None:
     first = make_server()
@@ -110,27 +133,27 @@ def test_two_servers_share_one_worker_and_the_last_one_takes_it_along(
     assert first.process is not None
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(20) == 0
-    assert "Another server of this project goes on, and the worker with it." in first.log()
+    assert "Another server of this project is running, so the worker goes on." in first.log()
     assert [worker.pid for worker in second.workers()] == workers
-    quick = second.submit("pass")
-    assert second.wait_for(quick)["status"] == "completed"
+    assert second.wait_for(second.submit("pass"))["status"] == "completed"
     completes_once(second, job_id)
     second.stop()
     assert second.workers() == [], second.log() + second.worker_log()
 
 
-def test_a_worker_sent_away_is_back_within_a_second_of_need(server: Server) -> None:
-    """As by the goodbye of a `robotni serve` beside a `uvicorn main:app`, which stays."""
+def test_a_worker_that_was_stopped_is_started_again_within_a_second(server: Server) -> None:
+    """A `robotni serve` that ends beside a `uvicorn main:app` stops the worker of both."""
     job_id = server.submit(WITNESS)
     begun(server, job_id)
     (worker,) = server.workers()
     worker.send_signal(signal.SIGTERM)
     worker.wait(10)
-    gone = time.monotonic()
+    stopped = time.monotonic()
 
     def is_back() -> Any:
         return server.client.status()["workers"]["consumer"] == "running"
 
     eventually(is_back)
-    assert time.monotonic() - gone < 3  # a second, and what a loaded machine takes to start Python
+    # One second is promised; a loaded machine takes longer to start Python.
+    assert time.monotonic() - stopped < 3
     completes_once(server, job_id)

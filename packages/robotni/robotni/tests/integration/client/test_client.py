@@ -1,4 +1,4 @@
-"""The clients against a real server: what they return, raise, and how they poll."""
+"""Both clients against a real server: what they return and raise, and how they poll."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from robotni.client import AsyncClient, Client, RemoteJob
-from robotni.client.transport import error_of
+from robotni.client.transport import error_from
 from robotni.errors import (
     Conflict,
     InvalidRequest,
@@ -20,10 +20,8 @@ from robotni.errors import (
     TokenRequired,
     Unreachable,
 )
-from robotni.tests.calls import Wire
+from robotni.tests.calls import HELLO, Wire
 from robotni.tests.processes import Server, free_port
-
-HELLO = {"script": "hello.py", "venv": ".venv"}
 
 
 def test_submit_and_wait(server: Server) -> None:
@@ -37,12 +35,12 @@ def test_submit_and_wait(server: Server) -> None:
 
 def test_an_unchanged_job_costs_a_304(server: Server) -> None:
     job = server.client.submit(HELLO).wait(poll=0.05)
-    assert job.refresh() in (True, False)  # the first asks without a tag of the final state
     assert job.refresh() is False
+    assert server.client.get(job.id).refresh() is False
     assert job["status"] == "completed"
 
 
-def test_polling_keeps_to_retry_after(server: Server) -> None:
+def test_polling_obeys_retry_after(server: Server) -> None:
     job = server.client.submit({**HELLO, "delay": 3600})
     assert job._retry_after == 5.0
     with pytest.raises(TimeoutError, match="still scheduled"):
@@ -50,12 +48,12 @@ def test_polling_keeps_to_retry_after(server: Server) -> None:
     assert job.cancel()["status"] == "cancelled"
 
 
-def test_pages_are_walked_to_the_end(server: Server) -> None:
+def test_jobs_reads_every_page(server: Server) -> None:
     ids = [server.client.submit(HELLO).id for _ in range(5)]
     assert [job["jobId"] for job in server.client.jobs(limit=2)] == ids[::-1]
 
 
-def test_errors_come_back_as_classes(make_server: Callable[..., Server]) -> None:
+def test_an_error_answer_is_raised_as_its_class(make_server: Callable[..., Server]) -> None:
     server = make_server(max_pending=1)
     client = server.client
     with pytest.raises(InvalidRequest) as invalid:
@@ -74,96 +72,98 @@ def test_errors_come_back_as_classes(make_server: Callable[..., Server]) -> None
         client.status()
 
 
-def test_a_token_is_sent_and_missed(make_server: Callable[..., Server]) -> None:
+def test_the_token_is_sent_and_a_wrong_one_refused(make_server: Callable[..., Server]) -> None:
     server = make_server(token="a-long-secret")
     assert server.client.status()["status"] == "ok"
     with Client(server.url, "wrong") as client, pytest.raises(TokenRequired, match="Bearer"):
         client.status()
 
 
-def test_nobody_there_is_a_sentence() -> None:
+def test_without_a_server_the_error_says_how_to_start_one() -> None:
     client = Client(f"http://127.0.0.1:{free_port()}")
     with client, pytest.raises(Unreachable, match="start one with: robotni serve"):
         client.status()
 
 
-def test_an_answer_of_somebody_else_is_a_sentence(server: Server) -> None:
+def test_an_answer_that_is_not_from_robotni_is_reported(server: Server) -> None:
     answer = server.http.get("/webdemo")
     answer.status_code = 500
-    assert type(error_of(answer)) is RobotniError
-    assert "check the URL" in str(error_of(answer))
+    assert type(error_from(answer)) is RobotniError
+    assert "check the URL" in str(error_from(answer))
     answer.status_code = 502
-    assert str(error_of(answer)) == (
-        "the proxy at 127.0.0.1 has no answer of robotni (502); start it with: robotni serve"
+    assert str(error_from(answer)) == (
+        "the proxy at 127.0.0.1 answered 502, so it did not reach robotni; start it with: "
+        "robotni serve"
     )
 
 
 @pytest.mark.parametrize(
     "url", ["", "localhost:8000", "http://", "http://a:99999", "ftp://a", "http://a:b"]
 )
-def test_what_is_no_url_is_a_sentence(url: str) -> None:
-    with pytest.raises(Unreachable, match="is no URL of a server; write it as http://"):
+def test_a_wrong_url_is_reported(url: str) -> None:
+    with pytest.raises(Unreachable, match="is not the URL of a server; write it like http://"):
         Client(url)
 
 
-def test_a_token_that_fits_no_header_is_a_sentence() -> None:
+def test_a_token_that_fits_no_header_is_reported() -> None:
     for token in ("hütte12345", "two\nlines"):
-        with pytest.raises(TokenRequired, match="look at ROBOTNI_TOKEN"):
+        with pytest.raises(TokenRequired, match="correct ROBOTNI_TOKEN"):
             Client(token=token)
 
 
-# Where the network, or the server, goes away for a while
+# The server, or the network to it, is down for a while
 
 
-def test_waiting_outlives_a_restart_of_the_server(server: Server) -> None:
+def test_wait_and_follow_survive_a_restart_of_the_server(server: Server) -> None:
     script = server.project / "slow.py"
     script.write_text("import time\nprint('a')\ntime.sleep(4)\nprint('b')\n")
     job = server.client.submit({"script": "slow.py", "venv": ".venv"})
     other = server.client.get(job.id)
-    said = follow(other)
+    output = follow(other)
     restart = threading.Timer(0.2, lambda: (server.kill_web(), time.sleep(1), server.start()))
 
-    async def wait_too() -> Any:
+    async def follow_and_wait() -> Any:
         async with AsyncClient(server.url) as client:
-            theirs = await client.get(job.id)
-            chunks = [chunk async for chunk in theirs.follow()]
-            return b"".join(chunks), (await theirs.wait(poll=0.2))["status"]
+            third = await client.get(job.id)
+            chunks = [chunk async for chunk in third.follow()]
+            return b"".join(chunks), (await third.wait(poll=0.2))["status"]
 
     server.wait_for(job.id, "running")
     restart.start()
     assert job.wait(poll=0.2)["status"] == "completed"
-    assert asyncio.run(wait_too()) == (b"a\nb\n", "completed")
+    assert asyncio.run(follow_and_wait()) == (b"a\nb\n", "completed")
     restart.join()
-    assert said() == b"a\nb\n"
+    assert output() == b"a\nb\n"
 
 
 def follow(job: RemoteJob) -> Callable[[], bytes]:
-    """Follows in a thread; the answer is all that was read."""
+    """Follows the job in a thread; the result waits for it and returns all that was read."""
     chunks: List[bytes] = []
     thread = threading.Thread(target=lambda: chunks.extend(job.follow()))
     thread.start()
 
-    def said() -> bytes:
+    def output() -> bytes:
         thread.join(20)
         return b"".join(chunks)
 
-    return said
+    return output
 
 
-def test_waiting_gives_up_when_nobody_answers_for_too_long(server: Server) -> None:
-    with Client(server.url, patience=0.5) as client:
+def test_waiting_ends_when_the_server_does_not_answer_for_retry_timeout(server: Server) -> None:
+    with Client(server.url, retry_timeout=0.5) as client:
         job = client.submit({**HELLO, "delay": 60})
         server.kill_web()
-        with pytest.raises(Unreachable, match="no robotni answers"):
+        with pytest.raises(Unreachable, match="no robotni server answers"):
             job.wait(poll=0.1)
-        with pytest.raises(Unreachable, match="no robotni answers"):
+        with pytest.raises(Unreachable, match="no robotni server answers"):
             list(job.follow())
         with pytest.raises(TimeoutError):
             job.wait(poll=0.1, timeout=0.1)
 
 
-class Lossy:
-    """A proxy that hands on the first request and hangs up instead of answering; then behaves."""
+class LossyProxy:
+    """A proxy that forwards every request, but closes the connection of the first one instead of
+    returning its answer."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -197,14 +197,14 @@ class Lossy:
 
 
 @pytest.fixture
-def lossy(server: Server) -> Iterator[Lossy]:
-    proxy = Lossy(server)
+def lossy(server: Server) -> Iterator[LossyProxy]:
+    proxy = LossyProxy(server)
     yield proxy
     proxy.close()
 
 
 def test_a_submit_whose_answer_got_lost_is_repeated_and_stored_once(
-    server: Server, lossy: Lossy
+    server: Server, lossy: LossyProxy
 ) -> None:
     with Client(f"http://127.0.0.1:{lossy.port}") as client:
         job_id = client.submit(HELLO).id
@@ -212,7 +212,7 @@ def test_a_submit_whose_answer_got_lost_is_repeated_and_stored_once(
     assert [job["jobId"] for job in server.client.jobs()] == [job_id]
 
 
-def test_the_async_client_repeats_a_submit_too(server: Server, lossy: Lossy) -> None:
+def test_the_async_client_also_repeats_a_submit(server: Server, lossy: LossyProxy) -> None:
     async def submit() -> str:
         async with AsyncClient(f"http://127.0.0.1:{lossy.port}") as client:
             return (await client.submit(HELLO)).id
@@ -226,17 +226,17 @@ def test_two_submits_are_two_jobs(server: Server) -> None:
     assert server.client.submit(HELLO).id != server.client.submit(HELLO).id
 
 
-def test_following_goes_from_attempt_to_attempt(server: Server) -> None:
+def test_follow_reads_one_attempt_after_the_other(server: Server) -> None:
     script = "import os; print(os.environ['ROBOTNI_ATTEMPT']); raise SystemExit(1)"
-    (server.project / "it.py").write_text(script)
-    job = server.client.submit({"script": "it.py", "venv": ".venv", "retries": 2})
+    (server.project / "script.py").write_text(script)
+    job = server.client.submit({"script": "script.py", "venv": ".venv", "retries": 2})
     assert b"".join(job.follow()) == b"1\n2\n3\n"
     assert job["status"] == "failed"
     assert b"".join(job.follow(attempt=3)) == b"3\n"
 
 
 def test_the_async_client_does_the_same(server: Server) -> None:
-    async def talk() -> Any:
+    async def use_client() -> Any:
         async with AsyncClient(server.url) as client:
             jobs = await asyncio.gather(*(client.submit(HELLO) for _ in range(3)))
             done = await asyncio.gather(*(job.wait(poll=0.05) for job in jobs))
@@ -253,4 +253,4 @@ def test_the_async_client_does_the_same(server: Server) -> None:
                 await client.get("0" * 32)
             return await client.status()
 
-    assert asyncio.run(talk())["jobs"]["cancelled"] == 1
+    assert asyncio.run(use_client())["jobs"]["cancelled"] == 1

@@ -1,32 +1,19 @@
 """The worker as a process: started on demand, one of it, gone when idle, stock Huey commands."""
 
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable
 
 import psutil
 import pytest
 
-from robotni.consumer.consumer import as_batch
-from robotni.shim import slices
 from robotni.tests.conftest import House
 from robotni.tests.paths import ENTRIES
-from robotni.tests.processes import STACKS, Server, clean_environ, eventually
+from robotni.tests.processes import Server, clean_environ, eventually
 
 BIN = Path(sys.executable).parent
-
-needs_no_filter = pytest.mark.skipif(
-    "Seccomp:\t0" not in Path("/proc/self/status").read_text(),
-    reason="system calls are filtered here, so the worker leaves its policy alone",
-)
-needs_slices = pytest.mark.skipif(
-    slices.slice_of() is None or [int(n) for n in platform.release().split(".")[:2]] < [6, 12],
-    reason="the kernel lets nobody choose his slices",
-)
 
 
 def consumer_runs(server: Server) -> bool:
@@ -55,145 +42,6 @@ def test_no_job_is_stranded_around_the_idle_exit(make_server: Callable[..., Serv
     for job_id in jobs:
         assert server.wait_for(job_id)["status"] == "completed"
     assert server.worker_log().count("idle, gone") >= 3
-
-
-IDLE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))"
-FILTER = """
-import ctypes, os, platform, struct
-call = {"x86_64": 144, "aarch64": 119}[platform.machine()]  # sched_setscheduler
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (6, 0, 0, 0x80000000), (6, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-program = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
-control = ctypes.CDLL(None).prctl
-assert control(38, 1, 0, 0, 0) == control(22, 2, program, 0, 0) == 0
-"""
-
-
-@needs_no_filter
-def test_scripts_are_batch_for_the_scheduler_and_the_server_is_not(server: Server) -> None:
-    assert policies(server) == [os.SCHED_BATCH, os.SCHED_BATCH]
-    assert server.process is not None
-    assert os.sched_getscheduler(server.process.pid) == os.sched_getscheduler(0)
-
-
-@pytest.mark.parametrize(
-    ("before", "policy"), [(IDLE, os.SCHED_IDLE), (FILTER, os.SCHED_OTHER)], ids=["idle", "filter"]
-)
-def test_a_policy_chosen_from_outside_stays_and_so_it_does_where_calls_are_filtered(
-    project: Path, before: str, policy: int
-) -> None:
-    """A filter may answer an unwanted call by death."""
-    server = Server(project)
-    follow = "\nimport os, sys; os.execv(sys.argv[1], sys.argv[1:])"
-    try:
-        server.start(sys.executable, "-c", before + follow, *STACKS["fast"])
-        assert policies(server) == [policy, policy]
-    finally:
-        server.close()
-
-
-@needs_no_filter
-def test_who_ran_a_worker_is_scheduled_afterwards_as_before() -> None:
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
-    before = slices.slice_of()
-    with as_batch():
-        assert os.sched_getscheduler(0) == os.SCHED_BATCH
-        assert slices.slice_of() in (slices.LONG, before)  # kernels before 6.12 know no choice
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
-    assert slices.slice_of() == before
-
-
-SLICES = """
-import multiprocessing, os, sys, threading, time
-sys.path.insert(0, sys.argv[1])
-from robotni.shim.slices import slice_of
-
-def late():
-    time.sleep({late})
-    sys.stdout.write(f"{{slice_of()}}\\n")
-    sys.stdout.flush()
-
-work = [threading.Thread(target=late), multiprocessing.get_context("fork").Process(target=late)]
-for each in work:
-    each.start()
-if os.fork() == 0:  # its parent ends at once, so that the shim has it
-    if os.fork() == 0:
-        late()
-        open("late", "w").close()
-    os._exit(0)
-late()
-for each in work:
-    each.join()
-while not os.path.exists("late"):
-    time.sleep(0.01)
-os.unlink("late")
-"""
-
-
-@needs_no_filter
-@needs_slices
-@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
-def test_a_script_has_long_slices_at_first_and_ordinary_ones_when_it_goes_on(
-    server: Server, warm: bool
-) -> None:
-    def slices_after(seconds: float) -> List[int]:
-        """Of its first thread, of another one, of a process below it, of one that it let go."""
-        text, root = SLICES.format(late=seconds), str(Path(slices.__file__).parents[2])
-        job = server.wait_for(server.submit(text, args=[root], warm=warm))
-        return [int(line) for line in job["output"].split()]
-
-    # On a busy machine a script may come to its line late, and the shim to its turn.
-    eventually(lambda: slices_after(0) == 4 * [slices.LONG])
-    eventually(lambda: slices_after(0.4) == 4 * [slices.slice_of()])
-
-
-@needs_no_filter
-@needs_slices
-def test_slices_that_a_script_has_chosen_stay() -> None:
-    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    for chosen, then in ((3_000_000, 3_000_000), (slices.LONG, slices.slice_of())):
-        slices.set_slice(chosen, sleeper.pid)
-        slices.shorten()
-        assert slices.slice_of(sleeper.pid) == then
-    sleeper.communicate(b"\n")
-    slices.shorten()  # nobody is there any more
-    assert slices.slice_of(sleeper.pid) is None
-
-
-@needs_no_filter
-@needs_slices
-def test_slices_that_were_chosen_for_the_server_stay() -> None:
-    own = slices.slice_of()
-    slices.set_slice(5_000_000)
-    try:
-        with as_batch():
-            assert os.sched_getscheduler(0) == os.SCHED_BATCH
-            assert slices.slice_of() == 5_000_000
-        assert (os.sched_getscheduler(0), slices.slice_of()) == (os.SCHED_OTHER, 5_000_000)
-    finally:
-        slices.set_slice(slices.OWN)
-    assert slices.slice_of() == own
-
-
-@needs_no_filter
-@needs_slices
-def test_who_changes_his_policy_as_his_slices_are_shortened_has_his_own() -> None:
-    """What was read of a thread is not true any more as it is written."""
-    attributes = slices._attributes(0)
-    assert attributes is not None
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    try:
-        slices._set(attributes, slices.OWN, 0)
-        assert os.sched_getscheduler(0) == os.SCHED_BATCH
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def policies(server: Server) -> List[int]:
-    """What a cold script and a warm one are for the kernel's scheduler."""
-    text = "import os; print(os.sched_getscheduler(0))"
-    jobs = [server.wait_for(server.submit(text, warm=warm)) for warm in (False, True)]
-    return [int(job["output"]) for job in jobs]
 
 
 def test_a_burst_of_submits_starts_one_worker(server: Server) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import threading
 from pathlib import Path
 from typing import Any, Callable
@@ -19,8 +18,10 @@ def run(house: House, script: str, **fields: Any) -> Job:
     """Submits a script, runs it in this thread, and gives the settled job."""
     request = {"script": house.script(script), "venv": ".venv", **fields}
     job = house.engine.submit(JobRequest.model_validate(request)).job
-    house.executor.run(job.job_id)
-    return house.engine.get(job.job_id)
+    while job.status == "pending":
+        house.executor.run(job.job_id)
+        job = house.engine.get(job.job_id)
+    return job
 
 
 def code(job: Job) -> str:
@@ -101,7 +102,7 @@ def test_a_timeout_is_told_and_counted(house: House) -> None:
 
 def test_a_retried_job_keeps_the_output_of_each_attempt(house: House) -> None:
     script = "import os; n = os.environ['ROBOTNI_ATTEMPT']; print(n); exit(n != '2')"
-    job = run(house, script, retries=2)  # the second attempt is claimed as the first is settled
+    job = run(house, script, retries=2)
     assert (job.status, job.attempt, job.output) == ("completed", 2, "2\n")
     first = house.engine.output(job.job_id, 1)
     assert first is not None
@@ -159,13 +160,13 @@ def test_a_venv_that_vanished_after_the_post_is_told(house: House) -> None:
     assert house.engine.get(again.job_id).status == "completed"
 
 
-def test_a_double_ticket_runs_nothing_twice(house: House) -> None:
+def test_a_job_that_has_ended_is_not_run_again(house: House) -> None:
     job = run(house, "print('once')")
     house.executor.run(job.job_id)
     assert house.engine.get(job.job_id).attempt == 1
 
 
-def test_two_threads_with_the_same_ticket_start_one_run(house: House) -> None:
+def test_two_threads_that_are_given_the_same_job_start_one_run(house: House) -> None:
     (house.project / "script.py").write_text("open('count', 'a').write('x')")
     for _ in range(5):
         job = house.engine.submit(JobRequest(script="script.py", venv=".venv")).job
@@ -210,8 +211,8 @@ def test_a_sweep_leaves_runs_of_this_worker_alone(house: House) -> None:
     thread.start()
     eventually(lambda: house.engine.get(job.job_id).status == "running")
     for _ in range(20):
-        house.maintenance.sweep()
-    assert house.maintenance.next_orphan() is None
+        house.executor.recovery.sweep()
+    assert house.executor.recovery.next_to_adopt() is None
     assert house.executor.in_flight.idle_seconds() < 1
     (house.project / "go").touch()
     thread.join()
@@ -220,7 +221,7 @@ def test_a_sweep_leaves_runs_of_this_worker_alone(house: House) -> None:
 
 @pytest.mark.parametrize("spoil", ["os.unlink(path)", "os.unlink(path); os.mkdir(path)"])
 def test_a_run_whose_script_removed_its_evidence_is_not_run_again(house: House, spoil: str) -> None:
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     lines = house.project / "lines"
     script = f"""
 import os
@@ -233,76 +234,64 @@ path = os.path.dirname(os.environ["ROBOTNI_RESULT"]) + "/started"
 
 
 def test_a_sweep_that_read_an_earlier_run_leaves_the_next_one_alone(house: House) -> None:
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.executor.claim(job.job_id)
+    house.claim(job.job_id)
     (stale,) = house.store.running()
     house.executor.completer.release(stale, "a full disk")
-    assert house.executor.claim(job.job_id) is not None
-    house.maintenance._sweep_job(stale)
+    assert house.claim(job.job_id) is not None
+    house.executor.recovery._sweep_job(stale)
     assert house.engine.get(job.job_id).status == "running"
 
 
 def test_a_cancel_of_a_run_that_never_started_is_not_forgotten(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    claimed = house.executor.claim(job.job_id)
+    claimed = house.claim(job.job_id)
     assert claimed is not None
     assert house.engine.cancel(job.job_id).status == "running"
     house.executor.completer.release(claimed, "no more processes")
-    assert house.executor.claim(job.job_id) is None
+    assert house.claim(job.job_id) is None
     cancelled = house.engine.get(job.job_id)
     assert (cancelled.status, cancelled.attempt, cancelled.error) == ("cancelled", 0, None)
     assert cancelled.finished_at is not None
 
 
-def test_a_claim_that_finds_no_room_leaves_its_ticket_to_others(house: House) -> None:
+def test_a_claim_that_finds_no_room_on_the_disk_leaves_the_job_pending(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.take_ticket()
     sql = house.store._db.sql
     (pages,) = sql("PRAGMA page_count").fetchone()
     fill = "INSERT INTO clean_day VALUES (hex(randomblob(1000000)))"
     sql(f"CREATE TRIGGER fill AFTER UPDATE ON job BEGIN {fill}; END")
-
     with house.store._db.write():
         sql(f"PRAGMA max_page_count = {pages}")
     thread = threading.Thread(target=house.executor.run, args=(job.job_id,))
     thread.start()
-    eventually(lambda: house.store.take_ticket() is not None)
-    sql("DROP TRIGGER fill")
-    house.executor.run(job.job_id)
     thread.join()
+    assert house.engine.get(job.job_id).status == "pending"
+    sql("DROP TRIGGER fill")
+    assert house.executor.reserve_next() == house.store.get(job.job_id)
+    house.executor.run(job.job_id)
     assert house.engine.get(job.job_id).status == "completed"
 
 
 def test_a_claimed_run_without_a_trace_goes_back_to_pending(house: House) -> None:
-    house.maintenance.sweep()  # as a worker does when it starts
+    house.executor.recovery.sweep()  # as a worker does when it starts
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.take_ticket()
-    house.executor.claim(job.job_id)  # and then the worker is killed
-    house.maintenance.sweep()
+    house.claim(job.job_id)  # and then the worker is killed
+    house.executor.recovery.sweep()
     waiting = house.engine.get(job.job_id)
     assert (waiting.status, waiting.attempt) == ("pending", 0)
-    assert house.store.take_ticket() is not None
-
-
-def test_a_claimed_run_whose_folder_is_gone_is_lost(house: House) -> None:
-    house.maintenance.sweep()
-    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.executor.claim(job.job_id)
-    shutil.rmtree(house.datadir.jobs / job.job_id)
-    house.maintenance.sweep()
-    ended = house.engine.get(job.job_id)
-    assert (ended.status, ended.attempt, code(ended)) == ("failed", 1, "lost")
+    assert house.executor.reserve_next() == house.store.get(job.job_id)
 
 
 def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
     house: House,
 ) -> None:
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.executor.claim(job.job_id)
+    house.claim(job.job_id)
     house.datadir.boot.write_text("another boot")  # what was not synced may be gone
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     ended = house.engine.get(job.job_id)
     assert (ended.status, code(ended)) == ("failed", "lost")
     assert not house.datadir.has_rebooted()
@@ -310,21 +299,21 @@ def test_a_claimed_run_without_a_trace_is_lost_when_the_machine_went_down_since(
 
 def test_a_cancelled_run_without_a_trace_is_cancelled(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.executor.claim(job.job_id)
+    house.claim(job.job_id)
     house.engine.cancel(job.job_id)
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     assert house.engine.get(job.job_id).status == "cancelled"
 
 
 def test_one_row_that_cannot_be_swept_does_not_stop_the_others(house: House) -> None:
     jobs = [house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job for _ in range(2)]
     for job in jobs:
-        house.executor.claim(job.job_id)
+        house.claim(job.job_id)
         house.engine.cancel(job.job_id)
     bad = house.datadir.jobs / jobs[0].job_id / "1" / "cancel"
     bad.unlink()
     bad.mkdir()  # cannot be written
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     assert house.engine.get(jobs[1].job_id).status == "cancelled"
 
 
@@ -332,22 +321,22 @@ def test_evidence_of_an_end_is_never_called_lost(house: House) -> None:
     job = run(house, "print('hello')")
     exit_json = house.datadir.jobs / job.job_id / "1" / "exit.json"
     fresh = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.claim(fresh.job_id, house.clock.now)
+    house.claim(fresh.job_id)
     folder = house.datadir.jobs / fresh.job_id / "1"
     folder.mkdir(parents=True)
     (folder / "started").write_text('{"mark": null}')
     (folder / "exit.json").write_bytes(exit_json.read_bytes())
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     assert house.engine.get(fresh.job_id).status == "completed"
 
 
 def test_a_start_without_an_end_is_lost(house: House) -> None:
     job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    house.store.claim(job.job_id, house.clock.now)
+    house.claim(job.job_id)
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True)
     (folder / "started").write_text('{"mark": null}')
-    house.maintenance.sweep()
+    house.executor.recovery.sweep()
     ended = house.engine.get(job.job_id)
     assert (ended.status, code(ended)) == ("failed", "lost")
 

@@ -15,7 +15,7 @@ from robotni.tests.processes import Server
 def end(house: House, at: float, took: float = 1.0, verb: str = "complete") -> None:
     """Stores a job that started `took` seconds before `at` and ended then by `verb`."""
     job_id = new_job_id(at - took)
-    house.store.insert_all([Job(job_id=job_id, type="add", timestamp=at - took)], 10**6)[0]()
+    house.store.insert_all([Job(job_id=job_id, type="add", timestamp=at - took)], 10**6)
     if verb == "cancel":
         house.store.transition("cancel", job_id, finished_at=at)
         return
@@ -113,7 +113,7 @@ def test_the_counts_of_all_that_ever_ended_survive_the_clean_up(house: House) ->
     end(house, now, verb="cancel")
     ended = [("cancelled", "", 1), ("completed", "", 2), ("failed", "timeout", 1)]
     assert house.store.ended_ever() == ended
-    house.store.cleanup.delete(house.store.cleanup.ended_before(now + 1, 10), now)
+    house.store.retention.delete(house.store.retention.ended_before(now + 1, 10), now)
     assert sum(house.store.counts().values()) == 0
     assert house.store.ended_ever() == ended
 

@@ -56,8 +56,7 @@ def spoil(case, run):
 def begun(case):
     request = problems.validated({"script": "hello.py", "venv": ".venv"})
     job_id = engine.submit(request).job.job_id
-    huey.store.take_ticket()
-    huey.executor.claim(job_id)
+    huey.store.claim(huey.store.get(job_id), 1.0)
     run_files = RunFiles(datadir.jobs, job_id, 1).create()
     open(run_files.folder + "/started", "w").write('{"mark": null}')
     open(run_files.output, "w").write("x" * 9)
@@ -72,7 +71,7 @@ def ends(case, cancelled):
     assert len(b"".join(output.chunks)) == output.size
     if cancelled:
         engine.cancel(job_id)
-    huey.maintenance.sweep()
+    huey.executor.recovery.sweep()
     job = engine.get(job_id)
     delete_job(datadir.jobs, job_id)
     assert not os.path.lexists(datadir.jobs / job_id)

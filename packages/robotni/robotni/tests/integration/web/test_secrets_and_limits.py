@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from robotni.storage.queue_messages import JobTickets
+from robotni.consumer.huey_queue import run_job_message
 from robotni.tests.calls import HELLO, serving
 from robotni.tests.conftest import House
 from robotni.tests.paths import PACKAGE
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serving(tmp_path_factory.mktemp("door"), token=TOKEN)
 
 
-def test_a_pickle_bomb_random_bytes_and_surplus_tickets_run_nothing_and_stop_nothing(
+def test_a_pickle_bomb_random_bytes_and_surplus_messages_run_nothing_and_stop_nothing(
     server: Server,
 ) -> None:
     done = server.submit("print('once')")
@@ -50,7 +50,7 @@ def test_a_pickle_bomb_random_bytes_and_surplus_tickets_run_nothing_and_stop_not
     house = House(server.project, data_dir=server.data)
     bomb = pickle.dumps(Bomb(str(server.project / "went-off")))
     rows: List[Any] = [bomb, *(os.urandom(100) for _ in range(100))]
-    rows += [JobTickets().encode(done) for _ in range(SURPLUS)]
+    rows += [run_job_message(done) for _ in range(SURPLUS)]
     with house.store._db.write():
         for row in rows:
             house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (row,))
@@ -164,7 +164,7 @@ def test_no_connection_of_a_test_run_leaves_the_machine(
     tmp_path: Path, traced: Callable[..., List[str]]
 ) -> None:
     """The tests of the commands: servers, workers, scripts and clients."""
-    tests = str(PACKAGE / "tests/integration/cli/test_run.py")
+    tests = str(PACKAGE / "tests/integration/cli/test_terminal.py")
     options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
     command = traced(sys.executable, "-m", "pytest", *options, tests)
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

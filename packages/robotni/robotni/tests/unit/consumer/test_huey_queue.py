@@ -1,31 +1,35 @@
-"""Tickets, and what robotni relies on in Huey."""
+"""Huey's side of the queue, and what robotni relies on in Huey."""
 
 import json
 import pickle
-import sqlite3
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, List
 
 import pytest
 from huey import SqliteHuey
 from huey.registry import Message
 
 from robotni.consumer.huey_queue import JsonSerializer, RobotniHuey
+from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
-from robotni.storage.queue_messages import EXPIRES, FIELDS, RUN_JOB, JobTickets
 from robotni.tests.conftest import House
 from robotni.tests.processes import clean_environ
 
-JOB_ID = "01a0c4506c0070009bf1a15d4da54d39"
+RUN_JOB = "robotni.run_job"
 
 
 def huey_of(house: House) -> RobotniHuey:
     return RobotniHuey(
         house.settings, house.store, house.datadir, house.executor, house.maintenance
     )
+
+
+def submit(house: House) -> Job:
+    house.clock.now += 1  # jobs of one moment have no order
+    return house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
 
 
 @pytest.fixture
@@ -35,53 +39,41 @@ def huey(house: House) -> Iterator[RobotniHuey]:
     found.storage.close()
 
 
-def columns(path: Path, table: str) -> "list[tuple[str, str, int]]":
-    database = sqlite3.connect(path)
-    rows = database.execute(f"PRAGMA table_info({table})").fetchall()
-    database.close()
-    return [(name, kind.lower(), notnull) for _, name, kind, notnull, _, _ in rows]
+def test_it_is_a_sqlite_huey_on_the_database_of_the_jobs(house: House, huey: RobotniHuey) -> None:
+    assert isinstance(huey, SqliteHuey)
+    assert Path(huey.storage.filename) == house.datadir.database
 
 
-def test_the_task_table_is_the_one_huey_makes(house: House, tmp_path: Path) -> None:
-    plain = SqliteHuey("plain", filename=str(tmp_path / "plain.db"))
-    plain.storage.close()
-    made_by_huey = columns(tmp_path / "plain.db", "task")
-    assert made_by_huey == columns(house.datadir.database, "task")
-    assert [name for name, _, _ in made_by_huey] == ["id", "queue", "data", "priority"]
+def test_what_huey_dequeues_is_the_next_pending_job(house: House, huey: RobotniHuey) -> None:
+    first, second = submit(house), submit(house)
+    tasks = [huey.dequeue() for _ in range(2)]
+    assert [list(task.args) for task in tasks] == [[first.job_id], [second.job_id]]
+    assert {huey._registry.task_to_string(type(task)) for task in tasks} == {RUN_JOB}
+    assert {task.expires for task in tasks} == {3600}
+    huey.execute(tasks[0])
+    assert house.engine.get(first.job_id).status == "completed"
 
 
-def test_a_ticket_is_a_task_that_huey_knows(house: House, huey: RobotniHuey) -> None:
-    house.store.add_ticket(JOB_ID)
-    task = huey.dequeue()
-    assert (task.id, tuple(task.args)) == (JOB_ID, (JOB_ID,))
-    assert huey._registry.task_to_string(type(task)) == RUN_JOB
-    assert task.expires == EXPIRES
-    assert timedelta(0) < task.expires_resolved - datetime.now() <= timedelta(seconds=EXPIRES)
+def test_the_queue_is_not_stored_a_second_time(house: House, huey: RobotniHuey) -> None:
+    submit(house)
+    assert house.store._db.sql("SELECT count(*) FROM task").fetchone() == (0,)
 
 
-def test_a_ticket_is_written_as_huey_would(house: House) -> None:
-    assert frozenset(Message._fields) == FIELDS
-    serializer, ticket = JsonSerializer(), JobTickets().encode(JOB_ID)
-    assert json.loads(serializer.serialize(serializer.deserialize(ticket))) == json.loads(ticket)
+def test_a_task_that_huey_enqueues_itself_is_run(house: House, huey: RobotniHuey) -> None:
+    called: List[int] = []
+    own = huey.task()(called.append)
+    own(5)
+    huey.execute(huey.dequeue())
+    assert called == [5]
 
 
-def test_huey_s_own_way_of_enqueueing_makes_the_same_ticket(
-    house: House, huey: RobotniHuey
-) -> None:
-    huey.enqueue(huey._registry.string_to_task(RUN_JOB)((JOB_ID,), {}))
-    ticket = house.store.take_ticket()
-    assert ticket is not None
-    assert JobTickets().decode(ticket) == JOB_ID
-
-
-def test_an_expired_ticket_is_written_anew(house: House, huey: RobotniHuey) -> None:
-    house.store.add_ticket(JOB_ID)
-    task = huey.dequeue()
-    task.expires_resolved = datetime.now() - timedelta(seconds=1)
-    huey.execute(task)
-    ticket = house.store.take_ticket()
-    assert ticket is not None
-    assert JobTickets().decode(ticket) == JOB_ID
+def test_a_job_that_huey_enqueues_by_its_id_is_run_once(house: House, huey: RobotniHuey) -> None:
+    job = submit(house)
+    task = huey._registry.string_to_task(RUN_JOB)((job.job_id,), {})
+    for _ in range(2):
+        huey.execute(task)
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, ended.attempt) == ("completed", 1)
 
 
 def test_a_periodic_task_cleans_at_midnight(house: House, huey: RobotniHuey) -> None:
@@ -109,17 +101,19 @@ def test_a_periodic_task_cleans_at_midnight(house: House, huey: RobotniHuey) -> 
         "text, not bytes",
         10**12,
     ],
-    ids=lambda data: repr(data)[:40],
 )
-def test_what_is_no_ticket_runs_nothing_and_stops_nothing(
+def test_a_row_that_is_no_message_runs_nothing_and_stops_nothing(
     house: House, huey: RobotniHuey, data: Any
 ) -> None:
     house.store._db.sql("INSERT INTO task (queue, data) VALUES ('robotni', ?)", (data,))
-    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
-    assert house.store.mend_tickets() == 0
-    assert huey.dequeue() is None
-    assert huey.dequeue().args == [job.job_id]
-    assert house.store.take_ticket() is None
+    consumer = huey.create_consumer(workers=1)
+    worker, _ = consumer.worker_threads[0]
+    consumer.stop_flag.set()  # so that it does not pause after an error
+    worker.loop()
+    assert house.store._db.sql("SELECT count(*) FROM task").fetchone() == (0,)
+    job = submit(house)
+    worker.loop()
+    assert house.engine.get(job.job_id).status == "completed"
 
 
 class Bomb:

@@ -2,20 +2,16 @@
 
 import math
 import sqlite3
-from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List
 
 import pytest
 
 from robotni.errors import Conflict, InvalidRequest, NotFound, QueueFull
-from robotni.jobs.models import Job, new_job_id
+from robotni.jobs.models import Job
 from robotni.jobs.outcome import ExitFacts
 from robotni.jobs.request import JobRequest
-from robotni.storage.migrations import MIGRATIONS
 from robotni.storage.queries import Filters
-from robotni.storage.queue_messages import JobTickets
-from robotni.storage.rows import COLUMNS, cells_of
 from robotni.storage.store import BATCH, Store
 from robotni.tests.conftest import House, statements
 
@@ -27,21 +23,15 @@ def submit(house: House, **fields: Any) -> Job:
 
 
 def claimed(house: House, **fields: Any) -> Job:
-    job = house.executor.claim(submit(house, **fields).job_id)
+    job = house.claim(submit(house, **fields).job_id)
     assert job is not None
     return job
 
 
-def tickets(house: House) -> int:
-    return int(house.store._db.sql("SELECT count(*) FROM task").fetchone()[0])
-
-
-def test_a_submitted_job_is_stored_with_its_ticket_and_wakes_up_the_worker(house: House) -> None:
+def test_a_submitted_job_is_stored_and_wakes_up_the_worker(house: House) -> None:
     job = submit(house)
     assert house.store.get(job.job_id) == job
-    ticket = house.store.take_ticket()
-    assert ticket is not None
-    assert job.job_id.encode() in ticket
+    assert house.executor.reserve_next() == job
     assert house.notifies == 1
 
 
@@ -52,18 +42,18 @@ def test_relative_paths_start_at_the_project_folder(house: House) -> None:
     assert job.cwd == str(house.project)
 
 
-def test_a_delayed_job_has_no_ticket_until_it_is_due(house: House) -> None:
+def test_a_delayed_job_is_not_run_until_it_is_due(house: House) -> None:
     job = submit(house, delay=60)
     assert job.status == "scheduled"
-    assert house.store.take_ticket() is None
+    assert house.executor.reserve_next() is None
     house.clock.now += 59.9
     house.maintenance.due()
-    assert house.store.take_ticket() is None
+    assert house.executor.reserve_next() is None
     house.clock.now += 0.2
     house.maintenance.due()
     house.maintenance.due()
-    assert house.store.take_ticket() is not None
-    assert house.store.take_ticket() is None
+    assert house.executor.reserve_next() is not None
+    assert house.executor.reserve_next() is None
     assert house.engine.get(job.job_id).status == "pending"
 
 
@@ -74,17 +64,17 @@ def test_a_job_whose_run_at_is_in_the_past_is_pending(house: House) -> None:
 def test_a_claim_expires_a_job_that_has_waited_too_long(house: House) -> None:
     job = submit(house, expires=60)
     house.clock.now += 61
-    assert house.executor.claim(job.job_id) is None
+    assert house.claim(job.job_id) is None
     job = house.engine.get(job.job_id)
     assert job.error is not None
     assert (job.status, job.error.code, job.attempt) == ("failed", "expired", 0)
     assert job.finished_at == house.clock.now
 
 
-def test_the_sweep_expires_jobs_that_have_waited_too_long(house: House) -> None:
+def test_maintenance_expires_jobs_that_have_waited_too_long(house: House) -> None:
     job = submit(house, expires=60)
     house.clock.now += 61
-    house.maintenance.sweep()
+    house.maintenance.expire()
     assert house.engine.get(job.job_id).status == "failed"
 
 
@@ -95,59 +85,15 @@ def test_jobs_expire_in_batches_and_their_rows_are_not_read_whole(house: House) 
     house.clock.now += 61
     executed: List[str] = []
     with statements(house, executed):
-        house.maintenance.sweep()
+        assert house.maintenance.run() == 0
         assert house.engine.counts()["failed"] == BATCH
-        assert house.maintenance.tick() == 0
-        assert house.maintenance.tick() > 0
+        assert house.maintenance.run() == 0
+        assert house.maintenance.run() > 0
     assert house.engine.counts()["failed"] == len(jobs)
     reads = [sql for sql in executed if sql.startswith("SELECT") and "expires <" in sql]
     assert reads and not [sql for sql in reads if "stdin" in sql]
     assert sum(sql.startswith("COMMIT") for sql in executed) < 20
     assert house.engine.get(without_expires.job_id).status == "pending"
-
-
-def test_of_tickets_without_use_many_are_dropped_at_once(house: House) -> None:
-    """A flush, or what expires, leaves them; what comes behind them would wait for each."""
-    for _ in range(BATCH):
-        submit(house)
-    house.engine.flush()
-    others = [submit(house) for _ in range(2)]
-    tickets = [house.store.take_ticket() for _ in range(2)]
-    owner = JobTickets().decode(tickets[0] or b"")
-    house.executor.run(owner or "")
-    second = JobTickets().decode(tickets[1] or b"") or ""  # another thread has it
-    waiting = [job.job_id for job in others]
-    assert ticketed(house) == [second, *waiting]
-    house.executor.run(second)
-    assert ticketed(house) == waiting
-
-
-def ticketed(house: House) -> List[Optional[str]]:
-    rows = house.store._db.sql("SELECT data FROM task ORDER BY id").fetchall()
-    return [JobTickets().decode(data) for (data,) in rows]
-
-
-@pytest.mark.parametrize("by", ["this worker", "another worker"])
-def test_who_drops_a_ticket_late_leaves_the_one_that_has_its_number_by_then(
-    house: House, by: str
-) -> None:
-    """SQLite gives the numbers of an empty table anew."""
-    stale = [submit(house).job_id for _ in range(2)]
-    house.engine.flush()
-    taken = [house.store.take_ticket() for _ in range(2)]
-    assert None not in taken
-    other = house.store if by == "this worker" else Store(house.datadir.database, JobTickets())
-    if other is not house.store:
-        other.take_ticket()
-    other.drop_ticket(stale[0])
-    if other is not house.store:
-        other.drop_ticket(stale[1])
-        other.close()
-    waiting = [submit(house).job_id for _ in range(2)]
-    for job_id in stale:
-        house.store.drop_ticket(job_id)
-    assert ticketed(house) == waiting
-    assert house.store.mend_tickets() == 0
 
 
 def test_a_submit_beyond_max_pending_is_refused_and_not_stored(
@@ -177,22 +123,22 @@ def test_a_waiting_job_is_cancelled_at_once(house: House, delay: Any) -> None:
     job = house.engine.cancel(submit(house, delay=delay).job_id)
     assert (job.status, job.finished_at, job.output) == ("cancelled", house.clock.now, "")
     assert house.engine.cancel(job.job_id).status == "cancelled"
-    assert house.executor.claim(job.job_id) is None
+    assert house.claim(job.job_id) is None
 
 
 def test_a_cancel_of_a_running_job_is_requested_from_its_shim(house: House) -> None:
     job = claimed(house)
-    asked = house.engine.cancel(job.job_id)
-    assert (asked.status, asked.cancel_requested_at) == ("running", house.clock.now)
+    shown = house.engine.cancel(job.job_id)
+    assert (shown.status, shown.cancel_requested_at) == ("running", house.clock.now)
     assert (house.datadir.jobs / job.job_id / "1" / "cancel").exists()
     house.clock.now += 5
-    assert house.engine.cancel(job.job_id).cancel_requested_at == asked.cancel_requested_at
+    assert house.engine.cancel(job.job_id).cancel_requested_at == shown.cancel_requested_at
 
 
 def test_a_job_that_succeeds_before_the_cancel_reaches_it_is_completed(house: House) -> None:
     job = claimed(house)
     house.engine.cancel(job.job_id)
-    house.executor.completer.settle(job, ExitFacts(exit_code=0))
+    house.executor.completer.complete(job, ExitFacts(exit_code=0))
     assert house.engine.get(job.job_id).status == "completed"
     with pytest.raises(Conflict, match="completed already"):
         house.engine.cancel(job.job_id)
@@ -201,23 +147,23 @@ def test_a_job_that_succeeds_before_the_cancel_reaches_it_is_completed(house: Ho
 def test_a_cancelled_job_is_not_retried(house: House) -> None:
     job = claimed(house, retries=3)
     house.engine.cancel(job.job_id)
-    house.executor.completer.settle(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
+    house.executor.completer.complete(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
     assert house.engine.get(job.job_id).status == "cancelled"
 
 
 def test_a_late_worker_cannot_change_a_job_that_has_ended(house: House) -> None:
     job = claimed(house)
-    house.executor.completer.settle(job, ExitFacts(exit_code=0))
-    house.executor.completer.settle(job, ExitFacts(lost=True))
+    house.executor.completer.complete(job, ExitFacts(exit_code=0))
+    house.executor.completer.complete(job, ExitFacts(lost=True))
     assert house.engine.get(job.job_id).status == "completed"
 
 
 def test_a_late_worker_cannot_end_the_next_run(house: House) -> None:
     first = claimed(house, retries=1)
-    house.executor.completer.settle(first, ExitFacts(exit_code=1))
-    second = house.executor.claim(first.job_id)
+    house.executor.completer.complete(first, ExitFacts(exit_code=1))
+    second = house.claim(first.job_id)
     assert second is not None
-    house.executor.completer.settle(first, ExitFacts(exit_code=0))
+    house.executor.completer.complete(first, ExitFacts(exit_code=0))
     job = house.engine.get(first.job_id)
     assert (job.status, job.attempt, len(job.attempts)) == ("running", 2, 2)
 
@@ -226,18 +172,18 @@ def test_the_delay_before_a_retry_doubles_each_time(house: House) -> None:
     job = claimed(house, retries=3, retryDelay=10)
     waits = []
     for _ in range(3):
-        house.executor.completer.settle(job, ExitFacts(exit_code=1))
+        house.executor.completer.complete(job, ExitFacts(exit_code=1))
         waiting = house.engine.get(job.job_id)
         assert (waiting.status, waiting.error, waiting.started_at) == ("scheduled", None, None)
         assert waiting.run_at is not None
         waits.append(waiting.run_at - house.clock.now)
         house.clock.now = waiting.run_at
         house.maintenance.due()
-        again = house.executor.claim(job.job_id)
+        again = house.claim(job.job_id)
         assert again is not None
         job = again
     assert waits == [10, 20, 40]
-    house.executor.completer.settle(job, ExitFacts(exit_code=1))
+    house.executor.completer.complete(job, ExitFacts(exit_code=1))
     ended = house.engine.get(job.job_id)
     assert (ended.status, ended.attempt) == ("failed", 4)
     assert [a.attempt for a in ended.attempts] == [1, 2, 3, 4]
@@ -246,7 +192,7 @@ def test_the_delay_before_a_retry_doubles_each_time(house: House) -> None:
 def test_the_attempt_of_a_run_that_never_started_is_given_back(house: House) -> None:
     job = claimed(house)
     house.executor.completer.release(job, "a test")
-    again = house.executor.claim(job.job_id)
+    again = house.claim(job.job_id)
     assert again is not None
     assert (again.attempt, again.run) == (1, 2)
 
@@ -255,7 +201,7 @@ def test_retry_makes_a_new_job_from_the_same_request(house: House) -> None:
     job = claimed(house, args=["a"], env={"X": "1"}, timeout=7, project="p", stdin="s")
     with pytest.raises(Conflict):
         house.engine.retry(job.job_id)
-    house.executor.completer.settle(job, ExitFacts(exit_code=1))
+    house.executor.completer.complete(job, ExitFacts(exit_code=1))
     again = house.engine.retry(job.job_id)
     assert again.retry_of == job.job_id
     for name in ("script", "venv", "args", "env", "timeout", "project", "stdin"):
@@ -265,7 +211,7 @@ def test_retry_makes_a_new_job_from_the_same_request(house: House) -> None:
 
 def test_flush_cancels_all_waiting_jobs_and_nothing_else(house: House) -> None:
     running, ended = claimed(house), claimed(house)
-    house.executor.completer.settle(ended, ExitFacts(exit_code=0))
+    house.executor.completer.complete(ended, ExitFacts(exit_code=0))
     for delay in (None, None, 60):
         submit(house, delay=delay)
     assert house.engine.flush() == {"pending": 2, "scheduled": 1}
@@ -292,7 +238,7 @@ def test_all_due_jobs_become_pending_also_when_they_exceed_a_batch(
     for _ in range(5):
         submit(house, delay=10)
     house.clock.now += 20
-    pauses = [house.maintenance.tick() for _ in range(3)]
+    pauses = [house.maintenance.run() for _ in range(3)]
     assert house.engine.counts()["pending"] == 5
     assert max(pauses[:2]) < 0.1
 
@@ -308,9 +254,9 @@ def test_the_write_ahead_log_is_emptied_when_no_reader_is_left(
     for _ in range(40):
         submit(house, stdin="x" * 50_000)
     assert log.stat().st_size > 1 << 20
-    house.maintenance.sweep()  # with a reader: nothing is lost, and nobody waits long
+    house.maintenance.expire()  # with a reader: nothing is lost, and no thread waits long
     reader.execute("COMMIT")
-    house.maintenance.sweep()
+    house.maintenance.expire()
     assert log.stat().st_size == 0
     assert house.engine.counts()["pending"] == 40
     reader.close()
@@ -381,7 +327,7 @@ def test_a_job_that_has_ended_has_the_last_64_kib_of_its_output(house: House) ->
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_bytes(b"x" * 100_000 + b"\xff end")
-    house.executor.completer.settle(job, ExitFacts(exit_code=0))
+    house.executor.completer.complete(job, ExitFacts(exit_code=0))
     shown = house.engine.get(job.job_id)
     assert shown.output is not None
     assert shown.output.endswith("x\N{REPLACEMENT CHARACTER} end")
@@ -392,7 +338,7 @@ def test_a_job_that_has_ended_has_the_last_64_kib_of_its_output(house: House) ->
 def test_the_slo_is_the_share_of_attempts_without_timeout(house: House) -> None:
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
     for facts in (ExitFacts(exit_code=0), ExitFacts(exit_code=1), ExitFacts(stopped_by="timeout")):
-        house.executor.completer.settle(claimed(house), facts)
+        house.executor.completer.complete(claimed(house), facts)
     house.executor.completer.release(claimed(house), "never started")
     assert house.engine.status()["slo"]["completedWithinTimeout"] == pytest.approx(2 / 3)
     house.clock.now += 2 * 86400
@@ -418,8 +364,8 @@ def test_the_clean_up_deletes_old_jobs_with_their_folders_once_a_day(
 ) -> None:
     house = make_house(retention_days=30)
     old = claimed(house)
-    assert (house.datadir.jobs / old.job_id / "1").is_dir()
-    house.executor.completer.settle(old, ExitFacts(exit_code=0))
+    house.store.run_files(old).create()
+    house.executor.completer.complete(old, ExitFacts(exit_code=0))
     waiting = submit(house)
     house.clock.now += 29 * 86400
     house.maintenance.clean()
@@ -442,74 +388,14 @@ def test_the_clean_up_runs_once_a_day_also_when_the_clock_jumps_back(house: Hous
     assert days == [1, 0, 1, 0, 1, 0, 0]
 
 
-def test_lost_tickets_are_written_anew_and_no_more(house: House) -> None:
-    jobs = [submit(house) for _ in range(3)]
-    house.store._db.sql("DELETE FROM task WHERE id IN (SELECT id FROM task ORDER BY id LIMIT 2)")
-    house.engine.cancel(jobs[2].job_id)  # its ticket stays, and does no harm
-    assert house.store.mend_tickets() == 2
-    assert house.store.mend_tickets() == 0
-
-
-def test_a_ticket_is_handed_out_once_and_goes_with_the_claim(house: House) -> None:
-    job = submit(house)
-    assert house.store.take_ticket() is not None
-    assert house.store.take_ticket() is None
-    assert tickets(house) == 1  # killed now, nothing is lost
-    assert house.executor.claim(job.job_id) is not None
-    assert tickets(house) == 0
-
-
-def test_a_ticket_whose_claim_failed_is_handed_out_again(house: House) -> None:
-    job = submit(house)
-    house.store.take_ticket()
-    house.store._db.sql(
-        "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT RAISE(FAIL, 'x'); END"
-    )
-    with pytest.raises(Exception, match="x"):
-        house.store.claim(job.job_id, house.clock.now)
-    house.store._db.sql("DROP TRIGGER full")
-    assert house.store.take_ticket() is not None
-    assert house.store.claim(job.job_id, house.clock.now) is not None
-
-
-def test_a_second_ticket_of_a_job_that_runs_is_dropped(house: House) -> None:
-    job = submit(house)
-    house.store.add_ticket(job.job_id)
-    house.executor.in_flight.mind(job.job_id, 1)
-    house.store.take_ticket()
-    house.executor.run(job.job_id)
-    house.store.take_ticket()
-    house.executor.run(job.job_id)
-    assert tickets(house) == 0
-    assert house.engine.get(job.job_id).status == "pending"
-
-
 def test_sqlite_writes_durably(house: House) -> None:
     db = house.store._db
     db.close()
     assert db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
-    db.close()  # the next write opens its connection again
-    assert db.together(lambda: db.sql("PRAGMA synchronous").fetchone()) == (2,)
-
-
-def test_a_database_from_before_warm_runs_is_migrated(tmp_path: Path) -> None:
-    path = tmp_path / "robotni.db"
-    before = [name for name in COLUMNS if name not in ("warm", "preload")]
-    insert = f"INSERT INTO job ({', '.join(before)}) VALUES ({', '.join('?' * len(before))})"
-    jobs = [Job(job_id=new_job_id(now), timestamp=now, warm=True) for now in (1.0, 2.0)]
-    cells = [dict(zip(COLUMNS, cells_of(job))) for job in jobs]
-    with closing(sqlite3.connect(path)) as old:
-        for statement in (*MIGRATIONS[0], "PRAGMA user_version = 1"):
-            old.execute(statement)
-        old.execute(insert, [cells[0][name] for name in before])
-        old.commit()
-        store = Store(path, JobTickets())
-        old.execute(insert, [cells[1][name] for name in before])  # by a worker still at work
-        old.commit()
-    for job in jobs:
-        assert store.get(job.job_id) == job.model_copy(update={"warm": False})
-    store.close()
+    for _ in range(2):
+        with db.write():
+            assert db.sql("PRAGMA synchronous").fetchone() == (2,)
+        db.close()  # the next write opens its connection again
 
 
 def test_a_database_of_a_newer_robotni_is_refused(house: House, tmp_path: Path) -> None:
@@ -517,4 +403,4 @@ def test_a_database_of_a_newer_robotni_is_refused(house: House, tmp_path: Path) 
 
     house.store._db.sql("PRAGMA user_version = 99")
     with pytest.raises(DataDirError, match="newer robotni"):
-        Store(house.datadir.database, JobTickets())
+        Store(house.datadir)

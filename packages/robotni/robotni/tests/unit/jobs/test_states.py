@@ -2,7 +2,6 @@
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Iterator, get_args
 
 import pytest
@@ -20,7 +19,6 @@ from robotni.jobs.states import (
     TRANSITIONS,
     WAITING,
 )
-from robotni.storage.queue_messages import JobTickets
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
 
@@ -44,13 +42,13 @@ ALLOWED = {
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return DataDir(tmp_path_factory.mktemp("data")).open().database
+def datadir(tmp_path_factory: pytest.TempPathFactory) -> DataDir:
+    return DataDir(tmp_path_factory.mktemp("data")).open()
 
 
 @pytest.fixture(scope="module")
-def store(database: Path) -> Iterator[Store]:
-    store = Store(database, JobTickets())
+def store(datadir: DataDir) -> Iterator[Store]:
+    store = Store(datadir)
     yield store
     store.close()
 
@@ -61,7 +59,7 @@ def a_job(**fields: Any) -> Job:
 
 def stored(store: Store, **fields: Any) -> str:
     job = a_job(**fields)
-    store.insert_all([job], max_pending=10_000)[0]()
+    store.insert_all([job], max_pending=10_000)
     return job.job_id
 
 
@@ -133,11 +131,11 @@ def test_of_many_threads_that_end_a_run_one_wins(store: Store) -> None:
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_a_terminal_row_cannot_be_changed_with_sql(
-    store: Store, database: Path, state: str
+    store: Store, datadir: DataDir, state: str
 ) -> None:
     job_id = stored(store, status=state, finished_at=NOW)
     before = store.get(job_id)
-    connection = sqlite3.connect(database)
+    connection = sqlite3.connect(datadir.database)
     columns = [row[1] for row in connection.execute("PRAGMA table_info(job)")]
     assert len(columns) > 30
     for statement in ["UPDATE", "UPDATE OR IGNORE", "UPDATE OR REPLACE"]:
@@ -153,5 +151,5 @@ def test_a_terminal_row_cannot_be_changed_with_sql(
 
 def test_a_terminal_row_can_be_deleted(store: Store) -> None:
     job_id = stored(store, status=COMPLETED, finished_at=NOW)
-    store.cleanup.delete([job_id], NOW)
+    store.retention.delete([job_id], NOW)
     assert store.get(job_id) is None

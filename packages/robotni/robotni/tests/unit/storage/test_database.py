@@ -88,8 +88,8 @@ def test_what_one_raises_alone_undoes_it(house: House) -> None:
 
     with pytest.raises(ValueError, match="its own"):
         house.store._db.together(fail)
-    assert house.store.cleanup.claim_day("later")
-    assert not house.store.cleanup.is_clean("never")
+    assert house.store.retention.claim_day("later")
+    assert not house.store.retention.is_clean("never")
 
 
 def test_on_a_full_disk_nobody_is_told_of_success(crowd: Crowd) -> None:
@@ -127,9 +127,9 @@ def test_a_turn_that_cannot_be_had_leaves_nothing_to_the_next_one(house: House) 
     with pytest.raises(IsADirectoryError):
         db.together(lambda: db.sql("INSERT INTO clean_day VALUES ('never')"))
     turn.rmdir()
-    assert house.store.cleanup.claim_day("later")
-    assert db.together(lambda: house.store.cleanup.is_clean("later"))
-    assert not house.store.cleanup.is_clean("never")
+    assert house.store.retention.claim_day("later")
+    assert db.together(lambda: house.store.retention.is_clean("later"))
+    assert not house.store.retention.is_clean("never")
 
 
 def files_elsewhere() -> List[str]:

@@ -58,7 +58,7 @@ def test_every_filter_and_any_of_them_together_finds_what_fits(house: House) -> 
                 finished_at=1e9 if state in TERMINAL else None,
             )
         )
-        house.store.insert_all([jobs[-1]], 10**6)[0]()
+        house.store.insert_all([jobs[-1]], 10**6)
     some = jobs[120].job_id
     many = ["failed", "running", "cancelled"]
     for type_, status, project, q, before in itertools.product(

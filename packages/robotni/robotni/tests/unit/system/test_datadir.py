@@ -10,8 +10,7 @@ from typing import Callable, Iterator, List
 import pytest
 
 from robotni.errors import DataDirError
-from robotni.jobs.models import new_job_id
-from robotni.storage.queue_messages import JobTickets
+from robotni.jobs.models import Job, new_job_id
 from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir, file_system_type
@@ -34,8 +33,8 @@ def accessible_to_others(folder: Path) -> List[str]:
 
 def test_nothing_is_accessible_to_others_under_umask_000(tmp_path: Path, umask_000: None) -> None:
     datadir = DataDir(tmp_path / "data").open()
-    store = Store(datadir.database, JobTickets())
-    store.add_ticket("0" * 32)
+    store = Store(datadir)
+    store.claim(Job(job_id="0" * 32, timestamp=1.0), 1.0)
     run_files = RunFiles(datadir.jobs, new_job_id(1.0), 1).create()
     run_files.request_cancel()
     run_files.note("a line")

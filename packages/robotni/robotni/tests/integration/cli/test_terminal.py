@@ -1,4 +1,4 @@
-"""Commands as a person types them: on a terminal, with mistakes, with the Tab key."""
+"""Commands as a person types them: with mistakes, on a terminal, with the Tab key."""
 
 import os
 import pty
@@ -26,7 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serving(tmp_path_factory.mktemp("shared"))
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     out: str
     err: str
     code: int
@@ -35,107 +35,112 @@ class Said(NamedTuple):
 @pytest.fixture
 def robotni(
     shared: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
-    """Calls the command line within this process, in the folder of the shared project."""
+) -> Callable[..., Result]:
+    """Runs a command within this process, in the folder of the shared project."""
     monkeypatch.chdir(shared.project)
     monkeypatch.setenv("ROBOTNI_URL", shared.url)
 
-    def call(*args: str) -> Said:
-        with pytest.raises(SystemExit) as ended:
+    def call(*args: str) -> Result:
+        with pytest.raises(SystemExit) as exit_:
             main(list(args), prog_name="robotni")
         out, err = capfd.readouterr()
-        return Said(out, err, int(ended.value.code or 0))
+        return Result(out, err, int(exit_.value.code or 0))
 
     return call
 
 
-# What goes wrong, word for word
+# Error messages, word for word
 
 
-def test_where_no_server_is_it_is_said_how_to_start_one(robotni: Callable[..., Said]) -> None:
+def test_without_a_server_a_command_says_how_to_start_one(robotni: Callable[..., Result]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    for command in (["jobs"], ["show", UNKNOWN_ID], ["run", "hello.py"], ["logs", "-f", "x"]):
-        said = robotni(*command, "--url", url)
-        assert (said.out, said.code) == ("", 1)
-        assert said.err == (
-            f"robotni: no robotni answers at {url} ([Errno 111] Connection refused); start one "
-            "with: robotni serve, or name another with --url\n"
+    commands = ("jobs", f"show {UNKNOWN_ID}", "submit hello.py", "run hello.py", "logs -f x")
+    for command in commands:
+        result = robotni(*command.split(), "--url", url)
+        assert (result.out, result.code) == ("", 1)
+        assert result.err == (
+            f"robotni: no robotni server answers at {url} ([Errno 111] Connection refused); start "
+            "one with: robotni serve, or name another one with --url\n"
         )
 
 
-def test_what_is_no_url_is_said(robotni: Callable[..., Said]) -> None:
-    assert robotni("jobs", "--url", "localhost:8000") == Said(
+def test_a_wrong_url_is_reported(robotni: Callable[..., Result]) -> None:
+    assert robotni("jobs", "--url", "localhost:8000") == Result(
         "",
-        "robotni: 'localhost:8000' is no URL of a server; write it as http://127.0.0.1:8000\n",
+        "robotni: 'localhost:8000' is not the URL of a server; write it like "
+        "http://127.0.0.1:8000\n",
         1,
     )
 
 
-def test_an_unknown_id_is_said(robotni: Callable[..., Said]) -> None:
+def test_an_unknown_id_is_reported(robotni: Callable[..., Result]) -> None:
     unknown = "there is no such job; ids come from a submit or from GET /api/worker/jobs"
-    empty = "an empty id names no job; ids come from a submit or from a list"
+    invalid = "is not a job id; to see the ids: robotni jobs"
     for command in ("show", "logs", "cancel", "retry"):
-        for job_id, words in ((UNKNOWN_ID, unknown), ("ä b", unknown), ("", empty), ("..", empty)):
-            assert robotni(command, job_id) == Said("", f"robotni: {words}\n", 1)
+        for job_id in (UNKNOWN_ID, "ä b"):
+            assert robotni(command, job_id) == Result("", f"robotni: {unknown}\n", 1)
+        for job_id in ("", ".."):
+            assert robotni(command, job_id) == Result("", f"robotni: {job_id!r} {invalid}\n", 1)
     assert robotni("show", "../../livez").err.startswith("robotni: there is nothing at this path")
 
 
-def test_a_wrong_token_is_said(
+def test_a_wrong_token_is_reported(
     make_server: Callable[..., Server],
-    robotni: Callable[..., Said],
+    robotni: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = make_server(token="a-long-secret", autostart=0)
     monkeypatch.setenv("ROBOTNI_URL", server.url)
     for token in ("", "not-the-secret"):
         monkeypatch.setenv("ROBOTNI_TOKEN", token)
-        said = robotni("jobs")
-        assert (said.out, said.code) == ("", 1)
-        assert re.fullmatch(r"robotni: .*Authorization: Bearer.*\n", said.err), said.err
+        result = robotni("jobs")
+        assert (result.out, result.code) == ("", 1)
+        assert re.fullmatch(r"robotni: .*Authorization: Bearer.*\n", result.err), result.err
     monkeypatch.setenv("ROBOTNI_TOKEN", "schlüssel")
     assert robotni("jobs").err == (
-        "robotni: the token is no line of visible ASCII characters, so no server takes it; look "
-        "at ROBOTNI_TOKEN\n"
+        "robotni: the token has characters that are not visible ASCII, so no server accepts it; "
+        "correct ROBOTNI_TOKEN\n"
     )
     monkeypatch.setenv("ROBOTNI_TOKEN", "a-long-secret")
-    assert robotni("jobs") == Said("", "", 0)
+    assert robotni("jobs") == Result("", "", 0)
 
 
-def test_a_script_that_does_not_exist_is_said(robotni: Callable[..., Said]) -> None:
+def test_a_script_that_does_not_exist_is_reported(robotni: Callable[..., Result]) -> None:
     path = os.path.abspath("nowhere.py")
-    words = f"robotni: {path} does not exist; name a Python script\n"
-    assert robotni("run", "nowhere.py") == Said("", words, 1)
+    message = f"robotni: {path} does not exist; give the path of a Python script\n"
+    assert robotni("run", "nowhere.py") == Result("", message, 1)
 
 
-def test_paths_are_meant_as_a_shell_means_them(
-    robotni: Callable[..., Said], shared: Server, monkeypatch: pytest.MonkeyPatch
+def test_relative_paths_start_in_the_working_folder(
+    robotni: Callable[..., Result], shared: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = shared.project / "elsewhere"
+    folder = shared.project / "other"
     folder.mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
     (shared.project / "up.py").write_text("import os; print(os.getcwd())")
-    said = robotni("run", "../up.py", "--venv", "../elsewhere/../.venv", "--cwd", ".")
-    assert (said.code, said.out) == (0, f"{folder}\n")
+    result = robotni("run", "../up.py", "--venv", "../other/../.venv", "--cwd", ".")
+    assert (result.code, result.out) == (0, f"{folder}\n")
 
 
-def test_a_venv_without_python_is_said(robotni: Callable[..., Said], shared: Server) -> None:
+def test_a_venv_without_python_is_reported(robotni: Callable[..., Result], shared: Server) -> None:
     venv = make_venv(shared.project / "broken")
     (venv / "bin" / "python").unlink()
-    words = f"robotni: {venv} has no bin/python; recreate it with: python3 -m venv --clear {venv}\n"
-    assert robotni("run", "hello.py", "--venv", "broken") == Said("", words, 1)
+    fix = f"recreate it with: python3 -m venv --clear {venv}"
+    message = f"robotni: {venv} has no bin/python; {fix}\n"
+    assert robotni("run", "hello.py", "--venv", "broken") == Result("", message, 1)
     shutil.rmtree(venv)
-    said = robotni("submit", "hello.py", "--venv", "broken")
-    assert said.err.startswith(f"robotni: {venv} does not exist; create a virtual environment with")
+    result = robotni("submit", "hello.py", "--venv", "broken")
+    assert f"{venv} does not exist; create a virtual environment with" in result.err
 
 
-def test_arguments_without_the_two_dashes_are_told_of_them(robotni: Callable[..., Said]) -> None:
-    said = robotni("run", "hello.py", "--n", "3")
-    assert said.code == 2
-    assert said.err.endswith("If it is the script's, put it after `--`: … -- --n\n"), said.err
+def test_an_unknown_option_may_be_an_argument_of_the_script(robotni: Callable[..., Result]) -> None:
+    result = robotni("run", "hello.py", "--n", "3")
+    assert result.code == 2
+    assert result.err.endswith("Arguments of the script come after `--`: … -- --n\n"), result.err
 
 
-def test_a_key_that_fits_no_header_is_said(robotni: Callable[..., Said]) -> None:
-    assert robotni("submit", "hello.py", "--key", "ü") == Said(
+def test_a_key_that_fits_no_header_is_reported(robotni: Callable[..., Result]) -> None:
+    assert robotni("submit", "hello.py", "--key", "ü") == Result(
         "", "robotni: the idempotency key must be 1 to 255 visible ASCII characters\n", 1
     )
 
@@ -143,19 +148,19 @@ def test_a_key_that_fits_no_header_is_said(robotni: Callable[..., Said]) -> None
 # In a pipe
 
 
-def test_run_says_in_a_pipe_what_the_script_says_and_no_more(
-    robotni: Callable[..., Said], shared: Server
+def test_run_in_a_pipe_prints_only_the_output_of_the_script(
+    robotni: Callable[..., Result], shared: Server
 ) -> None:
-    (shared.project / "it.py").write_text("import sys; print('x'); sys.exit('no such table')")
-    assert robotni("run", "it.py") == Said("x\nno such table\n", "", 1)
+    (shared.project / "script.py").write_text("import sys; print('x'); sys.exit('no such table')")
+    assert robotni("run", "script.py") == Result("x\nno such table\n", "", 1)
 
 
-def test_run_warm_forks_it_from_what_is_preloaded(
-    robotni: Callable[..., Said], shared: Server
+def test_run_warm_uses_an_interpreter_with_the_preloaded_modules(
+    robotni: Callable[..., Result], shared: Server
 ) -> None:
-    (shared.project / "it.py").write_text("import sys; print('decimal' in sys.modules)")
+    (shared.project / "script.py").write_text("import sys; print('decimal' in sys.modules)")
     for options, loaded in (([], False), (["--warm"], False), (["--preload", "decimal"], True)):
-        assert robotni("run", "it.py", *options) == Said(f"{loaded}\n", "", 0)
+        assert robotni("run", "script.py", *options) == Result(f"{loaded}\n", "", 0)
     (last, second, first) = shared.client.list(limit=3)["jobs"]
     assert [job["warm"] for job in (first, second, last)] == [False, True, True]
     assert last["preload"] == ["decimal"]
@@ -164,14 +169,14 @@ def test_run_warm_forks_it_from_what_is_preloaded(
     assert "warm" not in robotni("show", first["jobId"]).out
 
 
-def test_a_script_may_go_on_printing_after_the_cancel(shared: Server) -> None:
-    (shared.project / "it.py").write_text(
+def test_run_prints_what_the_script_prints_after_the_cancel(shared: Server) -> None:
+    (shared.project / "script.py").write_text(
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye')))\n"
         "print('on')\ntime.sleep(60)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, PROGRAM, "run", "it.py"],
+        [sys.executable, PROGRAM, "run", "script.py"],
         cwd=shared.project,
         env=clean_environ(url=shared.url),
         stdin=subprocess.DEVNULL,
@@ -184,8 +189,8 @@ def test_a_script_may_go_on_printing_after_the_cancel(shared: Server) -> None:
     assert (rest, process.returncode) == (b"bye\n", 130)
 
 
-def test_without_a_url_the_project_says_where_its_server_is(
-    shared: Server, robotni: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+def test_without_a_url_a_command_uses_the_server_of_the_project(
+    shared: Server, robotni: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ROBOTNI_URL")
     folder = shared.project / "sub"
@@ -198,7 +203,7 @@ def test_without_a_url_the_project_says_where_its_server_is(
         (shared.project / ".env").unlink()
 
 
-def test_logs_come_as_json_too(robotni: Callable[..., Said], shared: Server) -> None:
+def test_logs_can_be_json(robotni: Callable[..., Result], shared: Server) -> None:
     job_id = shared.submit("print('hello')")
     followed = robotni("logs", "-f", "--json", job_id).out
     assert followed == f'{{"jobId": "{job_id}", "output": "hello\\n"}}\n'
@@ -232,7 +237,7 @@ class Terminal:
         while True:
             try:
                 data = os.read(self._ours, 65536)
-            except OSError:  # nobody has the other end any more
+            except OSError:  # the command has closed its end
                 return
             self.text += data.decode()
 
@@ -276,19 +281,19 @@ def terminal(shared: Server) -> Iterator[Callable[..., Terminal]]:
             each.close()
 
 
-def test_on_a_terminal_run_shows_venv_and_progress_and_asks_at_ctrl_c(
+def test_run_on_a_terminal_shows_venv_and_progress_and_asks_at_ctrl_c(
     shared: Server, terminal: Callable[..., Terminal]
 ) -> None:
     (shared.project / "slow.py").write_text(SLOW)
     run = terminal("run", "slow.py")
-    run.shows(f"robotni: in {shared.project / '.venv'}\r\n")
+    run.shows(f"robotni: using {shared.project / '.venv'}\r\n")
     run.shows("on\r\n")
     run.shows("40 %  reading")
     run.interrupt()
     run.shows("Cancel the job? [y/N]")
     run.types(b"n\n")
     assert run.close() == 130
-    match = re.search(r"It goes on: robotni logs -f (\w{32})", run.text)
+    match = re.search(r"The job goes on. To follow it: robotni logs -f (\w{32})", run.text)
     assert match, run.text
     assert shared.client.get(match[1])["status"] == "running"
     logs = terminal("logs", "-f", match[1])
@@ -299,7 +304,7 @@ def test_on_a_terminal_run_shows_venv_and_progress_and_asks_at_ctrl_c(
     shared.client.cancel(match[1])
 
 
-def test_a_second_ctrl_c_cancels(shared: Server, terminal: Callable[..., Terminal]) -> None:
+def test_a_second_ctrl_c_cancels_the_job(shared: Server, terminal: Callable[..., Terminal]) -> None:
     (shared.project / "slow.py").write_text(SLOW)
     run = terminal("run", "slow.py")
     run.shows("on\r\n")
@@ -311,7 +316,7 @@ def test_a_second_ctrl_c_cancels(shared: Server, terminal: Callable[..., Termina
     assert "Traceback" not in run.text
 
 
-def test_lists_are_tables_with_colours_on_a_terminal(
+def test_lists_on_a_terminal_are_tables_with_colours(
     shared: Server, terminal: Callable[..., Terminal]
 ) -> None:
     shared.wait_for(shared.submit("pass"))
@@ -324,13 +329,12 @@ def test_lists_are_tables_with_colours_on_a_terminal(
 
 
 def completions(*words: str) -> List[str]:
-    *args, begun = words
-    found = ShellComplete(main, {}, "robotni", "_ROBOTNI_COMPLETE").get_completions(args, begun)
-    return [item.value for item in found]
+    shell = ShellComplete(main, {}, "robotni", "_ROBOTNI_COMPLETE")
+    return [item.value for item in shell.get_completions(list(words[:-1]), words[-1])]
 
 
-def test_ids_states_and_types_complete(
-    shared: Server, robotni: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+def test_the_tab_key_completes_ids_states_and_types(
+    shared: Server, robotni: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = shared.submit("pass")
     for command in ("show", "logs", "cancel", "retry"):
@@ -346,7 +350,7 @@ def test_ids_states_and_types_complete(
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_lines_that_switch_completion_on_are_in_the_readme(shell: str) -> None:
+def test_the_readme_says_how_to_switch_completion_on(shell: str) -> None:
     assert f"_ROBOTNI_COMPLETE={shell}_source robotni" in README.read_text()
 
 
@@ -356,7 +360,7 @@ def test_every_command_is_in_the_readme() -> None:
     assert missing == []
 
 
-def test_commands_are_helped_with_json_wherever_it_makes_sense() -> None:
+def test_every_command_but_serve_worker_and_demo_prints_json() -> None:
     def options(command: Any) -> List[str]:
         return [name for param in command.params for name in param.opts]
 
