@@ -1066,13 +1066,13 @@ export interface components {
             stdin?: string | null;
             /**
              * Warm
-             * @description use a warm interpreter; by default as the script's header says
+             * @description use a standby interpreter; by default as the script's header says
              * @default null
              */
             warm?: boolean | null;
             /**
              * Preload
-             * @description modules that the warm interpreter imports ahead
+             * @description modules that the standby interpreter imports ahead
              * @default null
              */
             preload?: string[] | null;

@@ -50,7 +50,10 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on (0: any free port)")
     workers: int = Field(4, ge=1, le=256, description="how many scripts may run at once")
     warm_max: int = Field(
-        4, ge=0, le=256, description="how many warm interpreters may exist (0: every run is cold)"
+        4,
+        ge=0,
+        le=256,
+        description="how many standby interpreters may exist (0: every run is cold)",
     )
     idle_exit: float = Field(
         300,

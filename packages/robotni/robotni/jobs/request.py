@@ -68,10 +68,12 @@ class JobRequest(BaseModel):
     )
     stdin: Optional[str] = Field(None, description="text for standard input; empty by default")
     warm: Optional[bool] = Field(
-        None, description="use a warm interpreter; by default as the script's header says"
+        None, description="use a standby interpreter; by default as the script's header says"
     )
     preload: Optional[List[str]] = Field(
-        None, max_length=MAX_PRELOAD, description="modules that the warm interpreter imports ahead"
+        None,
+        max_length=MAX_PRELOAD,
+        description="modules that the standby interpreter imports ahead",
     )
     timeout: Optional[float] = Field(None, gt=0, description="seconds one attempt may take")
     expires: Optional[float] = Field(

@@ -21,7 +21,7 @@ _START, _END = "# /// script", "# ///"
 
 
 class WarmOptions(NamedTuple):
-    """Whether a run uses a warm interpreter, and the modules which that imports ahead."""
+    """Whether a run uses a standby interpreter, and the modules which that imports ahead."""
 
     warm: bool
     preload: List[str]

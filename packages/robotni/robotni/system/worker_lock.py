@@ -2,7 +2,7 @@
 
 The worker that holds the lock has its version in the lock file; what stands there counts only while
 the lock is held. A newer worker asks an older one to leave, never the other way round, and one that
-was started by hand asks any. Also here: what the worker reports of its warm interpreters.
+was started by hand asks any. Also here: what the worker reports of its standby interpreters.
 """
 
 import json
@@ -86,7 +86,7 @@ def age(version: str) -> Tuple[Tuple[int, ...], bool, str, Tuple[int, ...]]:
 
 
 def read_report(path: Path) -> Dict[str, int]:
-    """How many warm interpreters the worker has, and their memory, as of a few seconds ago."""
+    """How many standby interpreters the worker has, and their memory, a few seconds ago."""
     try:
         interpreters: List[Dict[str, Any]] = json.loads(path.read_bytes())
     except (OSError, ValueError):  # there was no worker with any yet
