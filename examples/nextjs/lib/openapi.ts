@@ -303,7 +303,7 @@ export interface components {
         };
         /**
          * Attempt
-         * @description One start of a job. `run` names the folder with its files and is not shown.
+         * @description One start of a job, and how it ended.
          */
         Attempt: {
             /** Attempt */
@@ -389,9 +389,9 @@ export interface components {
         };
         /**
          * Job
-         * @description The record of a job: one row of the store and, less the excluded fields, the API's answer.
+         * @description What a job runs, where it is (`status`) and how it ended (`exitCode`, `signal`, `error`).
          *
-         *     Times are RFC 3339 UTC in JSON and seconds since the epoch in Python; durations are seconds.
+         *     Times are RFC 3339 in UTC, durations are seconds.
          * @example {
          *       "jobId": "01936f3e8c7a7d1e9b2f4c5a6d7e8f90",
          *       "type": "python-script",
@@ -556,7 +556,7 @@ export interface components {
         };
         /**
          * JobError
-         * @description Why a job or an attempt failed: a fixed code and one sentence a person can act on.
+         * @description Why a job or an attempt failed: a code, and a sentence that says what to do.
          */
         JobError: {
             /**
@@ -1014,31 +1014,31 @@ export interface components {
             project?: string;
             /**
              * Script
-             * @description path of a Python script; this or `module`
+             * @description path of a Python script; give this or `module`
              * @default null
              */
             script?: string | null;
             /**
              * Module
-             * @description module under `cwd`, run as `python -m`
+             * @description module below `cwd`, run with `python -m`
              * @default null
              */
             module?: string | null;
             /**
              * Venv
-             * @description folder of the virtual environment to run in
+             * @description folder of the virtual environment to run it in
              * @default null
              */
             venv?: string | null;
             /**
              * Args
-             * @description handed on verbatim; no shell
+             * @description passed as they are; no shell
              * @default []
              */
             args?: string[];
             /**
              * Params
-             * @description become flags (`--x 5`) after `args`
+             * @description passed as flags (`--x 5`) after `args`
              * @default {}
              */
             params?: {
@@ -1046,7 +1046,7 @@ export interface components {
             };
             /**
              * Env
-             * @description variables for the script; never shown again
+             * @description environment variables; their values are never shown
              * @default {}
              */
             env?: {
@@ -1054,7 +1054,7 @@ export interface components {
             };
             /**
              * Cwd
-             * @description working folder; the project folder by default
+             * @description working folder; by default the project folder
              * @default null
              */
             cwd?: string | null;
@@ -1066,19 +1066,19 @@ export interface components {
             stdin?: string | null;
             /**
              * Warm
-             * @description fork it from a warm interpreter; by default as the script's header says
+             * @description use a standby interpreter; by default as the script's header says
              * @default null
              */
             warm?: boolean | null;
             /**
              * Preload
-             * @description modules that interpreter has imported
+             * @description modules that the standby interpreter imports ahead
              * @default null
              */
             preload?: string[] | null;
             /**
              * Timeout
-             * @description seconds for one attempt
+             * @description seconds one attempt may take
              * @default null
              */
             timeout?: number | null;
@@ -1090,7 +1090,7 @@ export interface components {
             expires?: number | null;
             /**
              * Retries
-             * @description further attempts after a failure
+             * @description how many more attempts a failed job gets
              * @default 0
              */
             retries?: number;
@@ -1102,13 +1102,13 @@ export interface components {
             retryDelay?: number;
             /**
              * Delay
-             * @description seconds until it is due
+             * @description seconds until the job is due
              * @default null
              */
             delay?: number | null;
             /**
              * Runat
-             * @description when it is due: RFC 3339 with a zone
+             * @description when the job is due: RFC 3339 with a time zone
              * @default null
              */
             runAt?: string | null;

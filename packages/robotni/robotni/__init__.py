@@ -1,4 +1,4 @@
-"""robotni: a job executor that a web app gets with one pip install."""
+"""robotni: a job runner for Python web apps. A job is a script in its own virtual environment."""
 
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 def create_app(
     project_folder: "Optional[Union[str, os.PathLike[str]]]" = None, **settings: Any
 ) -> "FastAPI":
-    """robotni as an app to mount in yours: `app.mount("/robotni", create_app("/srv/app"))`.
+    """robotni as an app to mount in another: `app.mount("/robotni", create_app("/srv/app"))`.
 
-    Settings by their names in small letters (`script_roots=["/srv/app/jobs"]`, `workers=2`) go
-    before the environment and the project folder's `.env`, which are read as ever. Without
-    `project_folder` it is found from the working directory. Each app needs a data directory of its
-    own. Raises SettingsError with a line for each wrong setting. `app.state.engine` submits without
-    HTTP.
+    `settings` are given by their names in lower case (`script_roots=["/srv/app/jobs"]`,
+    `workers=2`) and override the environment and the project folder's `.env`. Without
+    `project_folder`, that folder is found from the working directory. Each mounted app needs a data
+    directory of its own. Raises SettingsError with one line for each wrong setting.
+    `app.state.engine` submits and reads jobs without HTTP.
     """
     from robotni.bootstrap import create_app
 

@@ -1,9 +1,9 @@
-"""`python -m robotni`, and the program of workers that the web process starts by path."""
+"""`python -m robotni`. The web process starts a worker by the path of this file."""
 
 import sys
 
 if not __package__:
-    del sys.path[0]  # run by path: the package's own folder is no place to import from
+    del sys.path[0]  # started by path: nothing in the package's own folder may hide a module
 
 from robotni.cli.main import main
 

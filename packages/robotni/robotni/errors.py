@@ -1,39 +1,40 @@
-"""Everything robotni refuses or fails at, each with a code that never changes.
+"""The errors of robotni: one tree, and for each class a `code` that never changes.
 
-    RobotniError
-    ├── InvalidRequest      the request itself is wrong; names each wrong field
-    ├── NotFound            no such job, output or page
-    ├── Conflict            the job is in a state that forbids this
-    ├── QueueFull           MAX_PENDING jobs wait already
-    ├── StorageFull         the disk has no room for another job
-    ├── SettingsError       a wrong setting; one line for each
-    ├── DataDirError        the data directory cannot be used
-    ├── Refused             the guard does not serve this Host or Origin  (seen by clients)
-    ├── TokenRequired       the token is missing or wrong                 (seen by clients)
-    └── Unreachable         nobody answers at the URL                     (seen by clients)
-        └── AnswerLost      it was asked, but its answer did not arrive   (seen by clients)
+    RobotniError            internal_error
+    ├── InvalidRequest      invalid_request    the request is wrong; `errors` names each field
+    ├── NotFound            not_found          there is no such job, output or page
+    ├── Conflict            conflict           the state of the job forbids the call
+    ├── QueueFull           queue_full         MAX_PENDING jobs are waiting already
+    ├── StorageFull         storage_full       the disk is full
+    ├── SettingsError       settings_error     a setting is wrong; one line for each
+    ├── DataDirError        data_dir_error     the data directory cannot be used
+    ├── Refused             refused            the server forbids the call (raised by clients)
+    ├── TokenRequired       token_required     the token is missing or wrong (raised by clients)
+    └── Unreachable         unreachable        the server does not answer (raised by clients)
+        └── AnswerLost      answer_lost        the call was sent, its answer lost (by clients)
 
-`api.py` maps codes to HTTP and `client.py` maps them back. A message says how to mend it.
+`web/problems.py` maps each code to an HTTP status; `client/transport.py` maps the code of an answer
+back to its class. The message of an error says what is wrong and what to do about it.
 """
 
 from typing import List, NamedTuple, Sequence
 
 
 class FieldError(NamedTuple):
-    """One wrong field: a JSON pointer into the request and a sentence."""
+    """One wrong field. `pointer` is a JSON pointer into the request, `detail` a sentence."""
 
     pointer: str
     detail: str
 
 
 class RobotniError(Exception):
-    """Base of all; `str(error)` is a sentence a person can act on."""
+    """Base class of all; `str(error)` is a sentence for a person."""
 
     code = "internal_error"
 
 
 class InvalidRequest(RobotniError):
-    """The request is wrong; `errors` names every field that is."""
+    """`errors` has an entry for each wrong field; it is empty when no single field is to blame."""
 
     code = "invalid_request"
 
@@ -59,7 +60,7 @@ class StorageFull(RobotniError):
 
 
 class SettingsError(RobotniError):
-    """Wrong settings; `lines` holds one sentence for each."""
+    """`lines` has one sentence for each wrong setting."""
 
     code = "settings_error"
 
@@ -85,6 +86,6 @@ class Unreachable(RobotniError):
 
 
 class AnswerLost(Unreachable):
-    """What was asked may have been done."""
+    """The server may or may not have done what was asked."""
 
     code = "answer_lost"

@@ -1,11 +1,12 @@
-"""Every log line: its words, and how it looks as text or as JSON.
+"""Every log line of robotni: one function for each event, and the two formats, text and JSON.
 
-One event a line, on stderr: `event job=<id> facts`; as JSON the facts are fields. A line holds ids,
-numbers and names that robotni chose; never an environment, a token, an argument or a path of a
-request, which could forge a second line. What other libraries log (uvicorn, Huey, warnings) is one
-fact, their message. A traceback is indented as text and one field as JSON.
+An event is one line on stderr: `event job=<id> facts`; in JSON each fact is a field. A line holds
+ids, numbers and names that robotni chose; never an environment, a token, an argument or a path of a
+request, which could forge a second line. A line of another library (uvicorn, Huey, warnings) has
+one fact, its message. A traceback is indented in text and one field in JSON.
 
-Only a process of robotni's own calls `set_up`; an app that mounts robotni keeps its own logging.
+Only a process that robotni has to itself calls `set_up`; an app that mounts robotni keeps its own
+logging.
 """
 
 import json
@@ -16,8 +17,8 @@ from datetime import datetime, timezone
 from typing import Any, Dict, Optional
 
 TEXT, JSON = "text", "json"
-# Servers that may have set up their own logging before ours.
-_SERVERS = ("uvicorn", "uvicorn.access", "huey")
+# Loggers that may have handlers of their own before robotni sets up its logging.
+_SERVER_LOGGERS = ("uvicorn", "uvicorn.access", "huey")
 _logger = logging.getLogger("robotni")
 
 
@@ -77,7 +78,7 @@ def message_dropped() -> None:
 
 
 def failed(what: str, job_id: str = "none") -> None:
-    """An error that should never happen; with the traceback of the exception being handled."""
+    """An unexpected error, with the traceback of the exception that is being handled."""
     _log(logging.ERROR, f"failed {what}", traceback=True, job=job_id)
 
 
@@ -126,41 +127,41 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": getattr(record, "event", "log"),
         }
-        foreign = {"logger": record.name, "message": record.getMessage()}
-        line.update(getattr(record, "facts", foreign))
+        other_library = {"logger": record.name, "message": record.getMessage()}
+        line.update(getattr(record, "facts", other_library))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
 def set_up(log_format: str) -> None:
-    """Sends what this process logs to stderr; of other libraries warnings and errors only."""
+    """Sends the log lines of this process to stderr; those of other libraries from warnings on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == JSON else TextFormatter())
     logging.getLogger().handlers = [handler]
     _logger.setLevel(logging.INFO)
     logging.captureWarnings(log_format == JSON)
     logging.getLogger("uvicorn.access").addFilter(_without_query)
-    for name in _SERVERS:
+    for name in _SERVER_LOGGERS:
         logger = logging.getLogger(name)
-        logger.propagate = not logger.handlers  # or each line would come twice
-        for theirs in logger.handlers if log_format == JSON else ():
-            theirs.setFormatter(handler.formatter)
+        logger.propagate = not logger.handlers  # or each line would be written twice
+        for own_handler in logger.handlers if log_format == JSON else ():
+            own_handler.setFormatter(handler.formatter)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    """Cuts the query off each path of an access line: it might hold a token."""
+    """A logging filter that cuts the query off the path of an access line: it may hold a token."""
     if isinstance(record.args, tuple):
         record.args = tuple(a.split("?")[0] if isinstance(a, str) else a for a in record.args)
     return True
 
 
 def _log_uncaught(*exception: Any) -> None:
-    logging.getLogger().critical("the process ended by an exception", exc_info=exception)
+    logging.getLogger().critical("an exception ended the process", exc_info=exception)
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     exception = (args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
-    logging.getLogger().error("a thread ended by an exception", exc_info=exception)
+    logging.getLogger().error("an exception ended a thread", exc_info=exception)

@@ -1,8 +1,8 @@
-"""Makes `pip install -e .` in this folder bring everything, robotni's sources themselves included.
+"""Build hook: `pip install -e .` in this folder installs everything, robotni itself included.
 
-An editable install puts the folder above on the path (`dev-mode-dirs`), so `robotni` is imported
-from its sources; what it needs, and its command, come along here. To depend on `robotni` as well
-would install a copy that hides every later edit. A wheel depends on its sibling like any other.
+An editable install puts the parent folder on the path (`dev-mode-dirs`), so `robotni` is imported
+from its sources; the hook adds what `robotni` depends on, and its command. With a dependency on
+`robotni`, pip would install a copy that hides every later edit. A wheel does depend on `robotni`.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.core import ProjectMetadata
 
 
-class Sibling(BuildHookInterface):
+class RobotniHook(BuildHookInterface):
     def initialize(self, version, build_data):
         if version == "editable":
             parent = str(Path(self.root).parent)

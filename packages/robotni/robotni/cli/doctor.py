@@ -20,11 +20,11 @@ from robotni.engine.preflight import venv_problem
 from robotni.engine.submit import DISK_RESERVE
 from robotni.errors import RobotniError, TokenRequired
 from robotni.jobs.states import PENDING, RUNNING
-from robotni.settings import Settings, load_sound
+from robotni.settings import Settings, load_settings_and_problems
 from robotni.storage.inspection import SQLITE_VERSION, Inspection, examine
 from robotni.storage.migrations import VERSION
 from robotni.system import worker_lock
-from robotni.system.datadir import DataDir, file_system, is_network
+from robotni.system.datadir import DataDir, file_system_type, is_network_file_system
 from robotni.system.locks import is_locked, release_lock, take_lock
 from robotni.web import server
 
@@ -57,7 +57,7 @@ class Finding(NamedTuple):
 
 def findings(environ: Mapping[str, str], cwd: Path) -> Iterator[Finding]:
     """All findings for the project that `cwd` lies in."""
-    settings, problems = load_sound(environ, cwd)
+    settings, problems = load_settings_and_problems(environ, cwd)
     yield from (Finding.from_sentence("settings", problem) for problem in problems)
     if not problems:
         yield Finding("settings", f"project folder {settings.project_folder}")
@@ -98,8 +98,8 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _file_system(datadir: DataDir) -> Finding:
-    kind = file_system(datadir.path) or "of unknown type"
-    if is_network(kind):
+    kind = file_system_type(datadir.path) or "of unknown type"
+    if is_network_file_system(kind):
         text = f"{kind} is a network file system, where locks are not reliable"
         return Finding("file system", text, MOVE_DATA)
     return Finding("file system", kind)

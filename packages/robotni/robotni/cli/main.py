@@ -55,13 +55,13 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     """
     from robotni.bootstrap import build_app
     from robotni.cli.stop import count_running, is_served, stop_worker
-    from robotni.settings import load
+    from robotni.settings import load_settings
     from robotni.system.datadir import DataDir
     from robotni.web import server
 
     options = {"ROBOTNI_HOST": host, "ROBOTNI_PORT": port}
     given = {name: str(value) for name, value in options.items() if value is not None}
-    settings = load({**os.environ, **given}, Path.cwd())
+    settings = load_settings({**os.environ, **given}, Path.cwd())
     listener = server.bind(settings)  # before anything is created, since this may fail
     datadir = DataDir(settings.data_dir).open()
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -162,10 +162,10 @@ def worker(on_demand: bool) -> None:
     Example: robotni worker
     """
     from robotni.bootstrap import build_huey
-    from robotni.settings import load_in
+    from robotni.settings import load_project_settings
 
     # The web server starts it in the project folder, which may have no mark of one.
-    huey = build_huey(load_in(Path.cwd(), os.environ, {}) if on_demand else None)
+    huey = build_huey(load_project_settings(Path.cwd(), os.environ, {}) if on_demand else None)
     huey.create_consumer(takes_over=not on_demand).run()
 
 

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from robotni.errors import RobotniError
 from robotni.jobs.states import STATES
-from robotni.settings import load_sound
+from robotni.settings import load_settings_and_problems
 
 if TYPE_CHECKING:
     from robotni.client import Client
@@ -41,7 +41,7 @@ def connect(url: Optional[str], timeout: float = 30) -> "Client":
     token = os.environ.get("ROBOTNI_TOKEN") or None
     if url is not None:
         return Client(url, token, timeout)
-    settings, _ = load_sound(os.environ, Path.cwd())
+    settings, _ = load_settings_and_problems(os.environ, Path.cwd())
     return Client(settings.url, token or settings.token, timeout)
 
 

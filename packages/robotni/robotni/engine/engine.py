@@ -1,7 +1,8 @@
-"""The engine: what a client can ask of robotni. submit get list cancel retry flush status.
+"""The engine: everything a client may ask for. submit get list output cancel retry flush status.
 
-A job that `submit` returned is durable. Nothing here runs a script or waits for one, and nothing
-here knows of HTTP or Huey: wiring hands in the store and a bell.
+A job that `submit` returns is durable. Every call answers at once: none runs a script or waits for
+one. The engine knows neither HTTP nor Huey; it is given the store, and a function that wakes up a
+worker.
 """
 
 import errno
@@ -22,62 +23,59 @@ from robotni.storage.run_files import RunFiles, is_job_id
 from robotni.storage.store import Store
 from robotni.workers import Registry, WorkerType
 
-TAIL = 64 * 1024  # bytes of output in a job's JSON
+OUTPUT_LIMIT = 64 * 1024  # bytes of output in a job's JSON: the last ones
 DAY = 86400
-AT_ONCE = 200  # jobs of a list that are read at once
+PAGE_SIZE = 200
+POLL_INTERVAL = 5  # seconds between two polls of a client
 
 
 class Engine:
-    """The verbs of a client. `clock` gives seconds since the epoch; `notify` wakes a worker."""
+    """The calls of a client. `notify` wakes up a worker; `clock` returns the time in seconds since
+    the epoch."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
-        jobs: Path,
+        jobs_folder: Path,
         notify: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._jobs = jobs
-        self._notify = notify
+        self._jobs_folder = jobs_folder
         self._clock = clock
         self._registry = Registry()
-        self._submitter = Submitter(settings, store, jobs, self._registry, notify, clock)
+        self._submitter = Submitter(settings, store, jobs_folder, self._registry, notify, clock)
         self._started_at = clock()
-        self._clean_day = ""
 
     def close(self) -> None:
-        """Closes what the calling thread has open of the database; the next use opens it again."""
+        """Closes the calling thread's connection to the database; the next call opens another."""
         self._store.close()
 
-    # submit
-
     def submit(self, request: JobRequest, key: Optional[str] = None, digest: str = "") -> Submitted:
-        """Checks and stores a job. With a `key` seen before: the first job, `replayed`."""
+        """Checks a request and stores its job. When an earlier submit had the same idempotency
+        `key`: the job of that one, `replayed`. Raises InvalidRequest, QueueFull, StorageFull."""
         return unwrap(self.submit_all([SubmitRequest(lambda: request, key, lambda: digest)])[0])
 
     def submit_all(self, requests: Sequence[SubmitRequest]) -> List[SubmitResult]:
-        """The same for several at once; what came of each, in their order."""
+        """Submits several at once, which costs one transaction; the result of each, in order."""
         results = self._submitter.submit(requests)
         return [
-            Submitted(self.view(one.job), True)
-            if isinstance(one, Submitted) and one.replayed
-            else one
-            for one in results
+            Submitted(self.view(result.job), True)
+            if isinstance(result, Submitted) and result.replayed
+            else result
+            for result in results
         ]
 
     def retry(self, job_id: str) -> Job:
-        """A new job from the request of an ended one."""
+        """A new job from the request of one that has ended; Conflict when it has not."""
         old = self._get(job_id)
         if not old.is_terminal:
             raise Conflict(
                 f"job {job_id} is {old.status}; cancel it first, or wait until it has ended"
             )
         return self._submitter.resubmit(old).job
-
-    # get, list
 
     def _get(self, job_id: str) -> Job:
         job = self._store.get(job_id) if is_job_id(job_id) else None
@@ -88,27 +86,29 @@ class Engine:
         return job
 
     def get(self, job_id: str) -> Job:
-        """The job as it is now: live progress while it runs, output when it has ended."""
+        """The job as it is now: with its progress while it runs, with its output when it ended."""
         return self.view(self._get(job_id))
 
     def view(self, job: Job) -> Job:
+        """Adds to a stored job what its files say: progress, or the end of its output."""
         if job.status == RUNNING:
-            run_files = RunFiles(self._jobs, job.job_id, job.run)
-            running = [*job.attempts, _running_attempt(job)]
-            return self._live(job, run_files).model_copy(update={"attempts": running})
+            attempts = [*job.attempts, _running_attempt(job)]
+            return self._with_progress(job).model_copy(update={"attempts": attempts})
         if not job.is_terminal:
             return job
         run = job.run_of(job.attempt)
         if run is None:
             return job.model_copy(update={"output": ""})
-        text, cut = RunFiles(self._jobs, job.job_id, run).read_tail(TAIL)
+        text, is_cut = RunFiles(self._jobs_folder, job.job_id, run).read_tail(OUTPUT_LIMIT)
         return job.model_copy(
-            update={"output": text, "output_truncated": job.output_truncated or cut}
+            update={"output": text, "output_truncated": job.output_truncated or is_cut}
         )
 
-    def _live(self, job: Job, run_files: RunFiles) -> Job:
-        seen = run_files.read_progress()
-        progress = None if seen is None else Progress(percent=seen[0], message=seen[1])
+    def _with_progress(self, job: Job) -> Job:
+        """A running job with its progress and the size of its output so far."""
+        run_files = RunFiles(self._jobs_folder, job.job_id, job.run)
+        found = run_files.read_progress()
+        progress = None if found is None else Progress(percent=found[0], message=found[1])
         return job.model_copy(
             update={"output_bytes": run_files.output_size(), "progress": progress}
         )
@@ -116,53 +116,46 @@ class Engine:
     def list(
         self, filters: Filters, cursor: Optional[str], limit: int
     ) -> Tuple[List[Job], Optional[str]]:
-        """(jobs newest first, cursor of the next page or None); fewer than `limit` where they hold
-        much."""
+        """(jobs, newest first; cursor of the next page, or None after the last one). A page has
+        fewer than `limit` jobs where they are large."""
         if cursor is not None and not is_job_id(cursor):
             raise InvalidRequest(
-                [FieldError("/cursor", "not a cursor; take nextCursor from the page before")]
+                [FieldError("/cursor", "this is not a cursor; use nextCursor of the page before")]
             )
         unknown = [state for state in filters.status if state not in STATES]
         if unknown:
-            raise InvalidRequest(
-                [FieldError("/status", f"{unknown[0][:40]!r} is no state; use {', '.join(STATES)}")]
-            )
+            detail = f"{unknown[0][:40]!r} is not a state; the states are {', '.join(STATES)}"
+            raise InvalidRequest([FieldError("/status", detail)])
         jobs, following = self._store.list(filters, cursor, limit)
-        jobs = [
-            self._live(job, RunFiles(self._jobs, job.job_id, job.run))
-            if job.status == RUNNING
-            else job
-            for job in jobs
-        ]
+        jobs = [self._with_progress(job) if job.status == RUNNING else job for job in jobs]
         return jobs, following
 
     def jobs(self, filters: Filters) -> Iterator[Job]:
-        """All that fit, newest first, page by page."""
+        """All jobs that match, newest first, read page by page."""
         cursor: Optional[str] = None
         while True:
-            page, cursor = self.list(filters, cursor, AT_ONCE)
+            page, cursor = self.list(filters, cursor, PAGE_SIZE)
             yield from page
             if cursor is None:
                 return
 
     def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[RunFiles]:
-        """The files of an attempt (the last by default); None when nothing has started."""
+        """The files of an attempt, by default of the last one; None when none has started."""
         job = self._get(job_id)
         if attempt is None:
             run = job.run_of(job.attempt)
-            return None if run is None else RunFiles(self._jobs, job_id, run)
+            return None if run is None else RunFiles(self._jobs_folder, job_id, run)
         run = job.run_of(attempt)
         if run is None:
             raise NotFound(f"job {job_id} has no attempt {attempt}; it has had {job.attempt}")
-        return RunFiles(self._jobs, job_id, run)
+        return RunFiles(self._jobs_folder, job_id, run)
 
     def types(self) -> List[WorkerType]:
         return self._registry.list()
 
-    # cancel, flush
-
     def cancel(self, job_id: str) -> Job:
-        """Cancels what waits, asks what runs to end; Conflict when it has ended otherwise."""
+        """Cancels a waiting job, and requests the end of a running one. Conflict when it has
+        completed or failed."""
         while True:
             job = self._get(job_id)
             now = self._clock()
@@ -182,55 +175,51 @@ class Engine:
         if not self._store.transition(
             "request_cancel", job.job_id, job.run, cancel_requested_at=at
         ):
-            return False  # it went on meanwhile: look again
+            return False  # its state has changed since it was read
         log.cancel_requested(job.job_id, job.status)
         try:
-            RunFiles(self._jobs, job.job_id, job.run).request_cancel()
-        except OSError as error:  # no room, or the script has spoilt its folder: the sweep says it
-            if error.errno != errno.ENOSPC:  # again, and the latter is worth a line
+            RunFiles(self._jobs_folder, job.job_id, job.run).request_cancel()
+        except OSError as error:  # recovery tries again; it is stored that a cancel was requested
+            if error.errno != errno.ENOSPC:
                 log.failed("cancel", job.job_id)
         return True
 
     def revoke(self, job_id: str) -> Job:
-        """Cancels what has not started; Conflict for what has."""
+        """Cancels a job that has not started; Conflict when it has."""
         job = self._get(job_id)
         if job.status == CANCELLED and job.attempt == 0:
             return job
         if not self._store.transition("cancel", job_id, finished_at=self._clock()):
             status = self._get(job_id).status
             raise Conflict(
-                f"task {job_id} is {status}; only what has not started can be revoked, a running "
-                f"job is cancelled by DELETE /api/worker/jobs/{job_id}"
+                f"task {job_id} is {status}; only a task that has not started can be revoked, a "
+                f"running job is cancelled with DELETE /api/worker/jobs/{job_id}"
             )
         log.cancel_requested(job_id, job.status)
         return self._get(job_id)
 
     def flush(self) -> Dict[str, int]:
-        """Cancels everything pending and scheduled; how many of each."""
+        """Cancels all pending and scheduled jobs; the count of each."""
         counts = self._store.flush(self._clock())
         log.flushed(counts[PENDING], counts[SCHEDULED])
         return counts
 
-    # status
-
     def needs_worker_in(self) -> float:
-        """Seconds until a worker finds something to do, 0 when it would now; as of now, and with
-        the clean-up of tomorrow left out."""
+        """Seconds until there is work for a worker: 0 when there is some now, infinity when none is
+        planned. The clean-up of the next day is left out."""
         now = self._clock()
         counts = self._store.counts()
         due = self._store.next_due()
-        if counts[PENDING] or counts[RUNNING] or not self._is_clean(local_date(now)):
+        if (
+            counts[PENDING]
+            or counts[RUNNING]
+            or not self._store.retention.is_day_claimed(local_date(now))
+        ):
             return 0.0
         return math.inf if due is None else max(0.0, due - now)
 
-    def _is_clean(self, day: str) -> bool:
-        """Whether the clean-up of `day` has been taken on; once it is, it stays so."""
-        if self._clean_day != day and self._store.retention.is_day_claimed(day):
-            self._clean_day = day
-        return self._clean_day == day
-
     def check(self) -> None:
-        """Raises when store or disk cannot be used."""
+        """Raises an error when the database cannot be read or the disk is nearly full."""
         self._store.counts()
         self._submitter.check_disk()
 
@@ -239,11 +228,11 @@ class Engine:
         return self._store.counts()
 
     def ended_totals(self) -> List[Tuple[str, str, int]]:
-        """(state, error code or "", jobs) of all that ever ended."""
+        """(state, error code or "", count) of all jobs that ever ended, deleted ones included."""
         return self._store.ended_totals()
 
     def status(self) -> Dict[str, Any]:
-        """The figures of `GET /api/worker/status`, less what only the web process knows."""
+        """The figures of `GET /api/worker/status`, without those that only the web server has."""
         now = self._clock()
         counts = self._store.counts()
         oldest, due = self._store.oldest_pending(), self._store.next_due()
@@ -252,7 +241,7 @@ class Engine:
             "status": "ok",
             "version": __version__,
             "uptime": round(now - self._started_at, 3),
-            "pollInterval": 5,
+            "pollInterval": POLL_INTERVAL,
             "workers": {
                 "max": self._settings.workers,
                 "busy": counts[RUNNING],

@@ -1,8 +1,8 @@
-"""The statistics: what ended in the last hour or day, in spans that charts can draw.
+"""Statistics for charts: how many jobs ended, and how long they took, in the last hour or day.
 
-Counted from the rows by when they finished, so a restart forgets nothing. An answer is kept for
-five seconds, or for twenty times as long as it took to count: however many pages look and however
-much ended, counting takes a twentieth of the time at most.
+They are counted from the rows, so a restart loses nothing. A result is cached for MIN_CACHE
+seconds, or for CACHE_FACTOR times as long as it took to count: however many clients ask, and
+however long the history is, counting takes at most a twentieth of the time.
 """
 
 import threading
@@ -14,53 +14,60 @@ from robotni.jobs.states import CANCELLED, COMPLETED, FAILED
 from robotni.storage.statistics import Bucket
 from robotni.storage.store import Store
 
-FRESH = 5.0
-SHARE = 20
-# window -> (seconds of a bucket, how many)
-WINDOWS = {"1h": (60, 60), "24h": (1800, 48)}
+MIN_CACHE = 5.0  # seconds
+CACHE_FACTOR = 20
 
 
-class _Counted(NamedTuple):
+class Window(NamedTuple):
+    bucket_seconds: int
+    bucket_count: int
+
+
+WINDOWS = {"1h": Window(60, 60), "24h": Window(1800, 48)}
+
+
+class _Cached(NamedTuple):
     buckets: List[Dict[str, Any]]
-    until: float  # of the monotonic clock
+    expires_at: float  # of the monotonic clock
 
 
 class Stats:
-    """Both windows over one store. `clock` gives seconds since the epoch."""
+    """The statistics of one database. `clock` returns the time in seconds since the epoch."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
-        self._counted: Dict[str, _Counted] = {}
+        self._cache: Dict[str, _Cached] = {}
 
     def buckets(self, window: str) -> List[Dict[str, Any]]:
-        """Oldest first, the last one still filling; those in which nothing ended are there too.
-
-        While one thread counts, the others take what was counted before, where there is any."""
-        counted = self._counted.get(window)
-        if counted is not None and time.monotonic() < counted.until:
-            return counted.buckets
-        if not self._lock.acquire(blocking=counted is None) and counted is not None:
-            return counted.buckets
+        """The buckets of a window (`1h`, `24h`), empty ones included, the oldest first; the last
+        one is not over yet. While one thread counts, the others get the expired result, if there
+        is one."""
+        cached = self._cache.get(window)
+        if cached is not None and time.monotonic() < cached.expires_at:
+            return cached.buckets
+        if not self._lock.acquire(blocking=cached is None) and cached is not None:
+            return cached.buckets
         try:
-            counted = self._counted.get(window)
-            if counted is None or time.monotonic() >= counted.until:
-                counted = self._counted[window] = self._count(*WINDOWS[window])
-            return counted.buckets
+            cached = self._cache.get(window)
+            if cached is None or time.monotonic() >= cached.expires_at:
+                cached = self._cache[window] = self._count(WINDOWS[window])
+            return cached.buckets
         finally:
             self._lock.release()
 
-    def _count(self, width: int, how_many: int) -> _Counted:
+    def _count(self, window: Window) -> _Cached:
         began = time.monotonic()
-        first = (int(self._clock() // width) - how_many + 1) * width
-        ended = {s.number: s for s in self._store.ended_buckets(first, width)}
+        seconds, count = window
+        first = (int(self._clock() // seconds) - count + 1) * seconds
+        ended = {bucket.number: bucket for bucket in self._store.ended_buckets(first, seconds)}
         buckets = [
-            _bucket(first + n * width, ended.get(n, Bucket(n, {}, None, None)))
-            for n in range(how_many)
+            _bucket(first + n * seconds, ended.get(n, Bucket(n, {}, None, None)))
+            for n in range(count)
         ]
-        ready = time.monotonic()
-        return _Counted(buckets, ready + max(FRESH, SHARE * (ready - began)))
+        done = time.monotonic()
+        return _Cached(buckets, done + max(MIN_CACHE, CACHE_FACTOR * (done - began)))
 
 
 def _bucket(start: float, ended: Bucket) -> Dict[str, Any]:

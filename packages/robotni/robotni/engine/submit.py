@@ -1,9 +1,9 @@
-"""Submit: how a request becomes a stored job, or is refused with a pointer to each wrong field.
+"""Submit: a request becomes a stored job, or is refused with a pointer to each wrong field.
 
-An accepted job is durable, one idempotency key makes one job, and the fault of one request does not
-touch another. Requests that arrive together are checked one by one, stored in one transaction, and
-announced to the worker once. Where a request is silent, the settings decide; of `warm` and
-`preload`, the script's own header.
+An accepted job is durable, and one idempotency key makes one job. Requests that arrive together are
+checked one by one, stored in one transaction, and the worker is woken up once; an error in one does
+not affect the others. What a request leaves out comes from the settings, `warm` and `preload` from
+the header of the script.
 """
 
 import os
@@ -25,23 +25,23 @@ from robotni.system import files
 from robotni.workers import Registry, WorkerType
 
 DISK_RESERVE = 16 << 20  # bytes that stay free, so that running jobs can write how they ended
-_KEPT_BY_A_RETRY = (
+_COPIED_BY_RETRY = (
     "type", "project", "script", "module", "venv", "args", "params", "cwd", "env", "timeout",
     "expires", "max_attempts", "name", "stdin", "retry_delay", "warm", "preload",
 )  # fmt: skip
 
 
 class SubmitRequest(NamedTuple):
-    """One submit. `request` parses its body, or raises InvalidRequest; it is not called when an
-    earlier job has the same key. `digest` tells two bodies under one key apart."""
+    """One submit. `request` parses the body, or raises InvalidRequest. When an earlier job has the
+    same idempotency key it is not called, and `digest` tells whether the bodies are the same."""
 
     request: Callable[[], JobRequest]
     key: Optional[str] = None
-    digest: Callable[[], str] = str
+    digest: Callable[[], str] = lambda: ""
 
 
 class Submitted(NamedTuple):
-    """`replayed`: an earlier submit with the same idempotency key made the job."""
+    """The stored job; `replayed` when an earlier submit with the same idempotency key made it."""
 
     job: Job
     replayed: bool
@@ -51,15 +51,15 @@ SubmitResult = Union[Submitted, Exception]
 
 
 def unwrap(result: SubmitResult) -> Submitted:
-    """Raises the result where it is an error."""
+    """The result, or raises it if it is an error."""
     if isinstance(result, Exception):
         raise result
     return result
 
 
 class Submitter:
-    """Stores the jobs of one server. `notify` wakes a worker; `clock` gives seconds since the
-    epoch."""
+    """Checks requests and stores jobs. `notify` wakes up a worker; `clock` returns the time in
+    seconds since the epoch."""
 
     def __init__(
         self,
@@ -85,23 +85,23 @@ class Submitter:
         return [next(stored) if isinstance(one, Job) else one for one in prepared]
 
     def resubmit(self, old: Job) -> Submitted:
-        """A new job from the request of an ended one, if that request could be accepted now."""
+        """A new job from the request of `old`, if that request would be accepted now."""
         self._preflight.check(JobPaths(old.script, old.module, old.venv, old.cwd))
         now = self._clock()
         job = Job(
             job_id=new_job_id(now),
             timestamp=now,
             retry_of=old.job_id,
-            **{name: getattr(old, name) for name in _KEPT_BY_A_RETRY},
+            **{name: getattr(old, name) for name in _COPIED_BY_RETRY},
             **_initial_state(now, None),
         )
         return unwrap(self._store_all([job])[0])
 
     def check_disk(self) -> None:
-        """StorageFull when the disk is nearly full."""
+        """Raises StorageFull when less than DISK_RESERVE is free."""
         try:
             usage = shutil.disk_usage(self._jobs_folder)
-        except FileNotFoundError:  # somebody removed it; the next run makes it anew
+        except FileNotFoundError:  # it was removed; the next run creates it again
             usage = shutil.disk_usage(self._jobs_folder.parent)
         if usage.free < DISK_RESERVE:
             raise StorageFull(
@@ -109,7 +109,7 @@ class Submitter:
             )
 
     def _prepare(self, request: SubmitRequest) -> Union[Job, Submitted]:
-        """The job to store, or the job of an earlier submit with the same key."""
+        """The job to store, or the result of an earlier submit with the same key."""
         digest = None
         if request.key is not None:
             digest = request.digest()
@@ -124,9 +124,9 @@ class Submitter:
         try:
             self.check_disk()
             inserted = self._store.insert_all(jobs, self._settings.max_pending)
-        except StorageFull as full:
-            return [full for _ in jobs]
-        results = [_result_of(_submitted, job, one) for job, one in zip(jobs, inserted)]
+        except StorageFull as error:
+            return [error for _ in jobs]
+        results = [_result_of(_submitted, job, result) for job, result in zip(jobs, inserted)]
         new = [one.job for one in results if isinstance(one, Submitted) and not one.replayed]
         if any(job.status == PENDING for job in new):
             self._notify()
@@ -138,7 +138,7 @@ class Submitter:
         now = self._clock()
         worker_type = self._registry.get(request.type)
         paths = self._resolve_paths(request, worker_type)
-        worker_type.check(request.params)
+        worker_type.check_params(request.params)
         self._preflight.check(paths)
         warm = _warm_options(request, paths.script)
         return Job(
@@ -164,36 +164,37 @@ class Submitter:
         )
 
     def _resolve_paths(self, request: JobRequest, worker_type: WorkerType) -> JobPaths:
-        faults = []
+        errors = []
         if request.type == PYTHON_SCRIPT:
             if (request.script is None) == (request.module is None):
-                faults.append(FieldError("/script", "give a script or a module, one of the two"))
+                errors.append(FieldError("/script", "give either a script or a module"))
             if request.venv is None:
                 detail = "the virtual environment is missing; give its folder, such as .venv"
-                faults.append(FieldError("/venv", detail))
+                errors.append(FieldError("/venv", detail))
         else:
-            faults = [
+            errors = [
                 FieldError(f"/{name}", f"type {worker_type.type} takes no {name}; leave it out")
                 for name in ("script", "module", "venv", "args", "stdin", "warm", "preload")
                 if getattr(request, name)
             ]
-        if faults:
-            raise InvalidRequest(faults)
+        if errors:
+            raise InvalidRequest(errors)
         return self._preflight.resolve(request.script, request.module, request.venv, request.cwd)
 
     def _timeout(self, request: JobRequest) -> float:
         timeout = request.timeout if request.timeout is not None else self._settings.timeout
-        longest = self._settings.max_timeout
-        if timeout <= longest:
+        limit = self._settings.max_timeout
+        if timeout <= limit:
             return timeout
         detail = (
-            f"{timeout:.12g} s is over the longest allowed; ask for at most {longest:.12g}, "
-            "or raise ROBOTNI_MAX_TIMEOUT"
+            f"{timeout:.12g} s is longer than allowed; ask for at most {limit:.12g} s, or raise "
+            "ROBOTNI_MAX_TIMEOUT"
         )
         raise InvalidRequest([FieldError("/timeout", detail)])
 
 
 def _submitted(job: Job, inserted: Union[Job, Exception, None]) -> Submitted:
+    """The result for `job`; `inserted` is the earlier job with the same key, or the error."""
     if isinstance(inserted, Exception):
         raise inserted
     return Submitted(job, False) if inserted is None else _replayed(inserted, job.request_digest)
@@ -202,22 +203,22 @@ def _submitted(job: Job, inserted: Union[Job, Exception, None]) -> Submitted:
 def _replayed(job: Job, digest: Optional[str]) -> Submitted:
     if job.request_digest != digest:
         raise InvalidRequest(
-            [], "this Idempotency-Key was used with another body; take a new key for a new job"
+            [], "this Idempotency-Key was used with another body; use a new key for a new job"
         )
     return Submitted(job, True)
 
 
 def _warm_options(request: JobRequest, script: Optional[str]) -> WarmOptions:
-    """As the request says; where it is silent, as the script's header does."""
+    """Those of the request; what it leaves out is taken from the script's header."""
     header = WarmOptions(False, [])
     if script is not None:
         source = files.try_read_start(script, script_header.MAX_HEADER) or b""
-        header = script_header.warm_options(source.decode("utf-8", "replace"))
+        header = script_header.parse_warm_options(source.decode("utf-8", "replace"))
     warm = header.warm if request.warm is None else request.warm
     preload = header.preload if request.preload is None else request.preload
     if request.preload and not warm:
         raise InvalidRequest(
-            [FieldError("/preload", "only a warm run has modules to preload; add warm: true")]
+            [FieldError("/preload", "only a warm run preloads modules; add warm: true")]
         )
     return WarmOptions(warm, preload if warm else [])
 
@@ -229,7 +230,8 @@ def _initial_state(now: float, run_at: Optional[float]) -> Dict[str, Any]:
 
 
 def _result_of(function: Callable[..., Any], *args: Any) -> Any:
-    """What a call returns, or the exception it raises: one bad request must not fail the others."""
+    """What a call returns, or the exception that it raises, whatever that is: an error in one
+    request must not fail the others."""
     try:
         return function(*args)
     except Exception as error:

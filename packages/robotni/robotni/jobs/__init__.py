@@ -1,1 +1,1 @@
-"""What a job is: its record, states, requests and how a run ends. No I/O and no clock."""
+"""What a job is: its record, its states, the request for it, how it ends. No I/O, no clock."""

@@ -1,8 +1,8 @@
-"""The job: its record, the six states, the legal moves between them, and how a run ends.
+"""The record of a job, as it is stored and as the API shows it; its ids and its times.
 
-Where a job is (`status`) and how it ended (`exitCode`, `signal`, `error`) are separate things.
-`TRANSITIONS` is the only list of moves; `outcome` the only place that judges an ended run.
-No I/O, no clock: time comes in as an argument, in seconds since the epoch.
+Where a job is (`status`) and how it ended (`exitCode`, `signal`, `error`) are separate fields. This
+module knows neither the transitions between states (`states.py`) nor what decides how a run ended
+(`outcome.py`). No I/O and no clock: a time is an argument, in seconds since the epoch.
 """
 
 import os
@@ -19,20 +19,19 @@ from robotni.jobs.states import RUNNING, TERMINAL
 
 
 def rfc3339(seconds: float) -> str:
-    """`2026-11-22T12:00:00.000Z`; milliseconds are rounded, never cut."""
+    """`2026-11-22T12:00:00.000Z`, rounded to milliseconds."""
     whole, millis = divmod(round(seconds * 1000), 1000)
-    return f"{_until_seconds(whole)}.{millis:03d}Z"
+    return f"{_without_fraction(whole)}.{millis:03d}Z"
 
 
-@lru_cache(maxsize=1024)  # those of a list lie close together
-def _until_seconds(whole: int) -> str:
-    stamp = datetime.fromtimestamp(whole, timezone.utc).isoformat()  # strftime asks for the zone
-    return stamp[:19]
+@lru_cache(maxsize=1024)  # many times in a list of jobs share a second
+def _without_fraction(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()[:19]
 
 
 def new_job_id(now: float) -> str:
-    """32 hex digits, a UUIDv7 (RFC 9562, method 3): sorts by creation time, to the microsecond."""
-    ticks = int(now * 1000 * 4096)  # 48 bits of milliseconds, 12 of their fraction
+    """32 hex digits: a UUIDv7 (RFC 9562, method 3). Ids sort by creation time, to a microsecond."""
+    ticks = int(now * 1000 * 4096)  # 48 bits of milliseconds, 12 bits of their fraction
     millis, fraction = (ticks >> 12) & ((1 << 48) - 1), ticks & 0xFFF
     random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     return f"{(millis << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62) | random:032x}"
@@ -52,6 +51,8 @@ State = Literal["scheduled", "pending", "running", "completed", "failed", "cance
 
 
 class View(BaseModel):
+    """Base of what the API shows: fields are camelCase in JSON, and none is left out."""
+
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=True,
@@ -60,7 +61,7 @@ class View(BaseModel):
 
 
 class JobError(View):
-    """Why a job or an attempt failed: a fixed code and one sentence a person can act on."""
+    """Why a job or an attempt failed: a code, and a sentence that says what to do."""
 
     code: Literal[
         "exit_nonzero",
@@ -75,7 +76,7 @@ class JobError(View):
 
 
 class Attempt(View):
-    """One start of a job. `run` names the folder with its files and is not shown."""
+    """One start of a job, and how it ended."""
 
     attempt: int
     started_at: Timestamp
@@ -83,7 +84,7 @@ class Attempt(View):
     exit_code: Optional[int] = None
     signal: Optional[str] = None
     error: Optional[JobError] = None
-    run: int = Field(0, exclude=True)
+    run: int = Field(0, exclude=True)  # names the folder of its files
 
 
 class Progress(View):
@@ -92,10 +93,12 @@ class Progress(View):
 
 
 class Job(View):
-    """The record of a job: one row of the store and, less the excluded fields, the API's answer.
+    """What a job runs, where it is (`status`) and how it ended (`exitCode`, `signal`, `error`).
 
-    Times are RFC 3339 UTC in JSON and seconds since the epoch in Python; durations are seconds.
+    Times are RFC 3339 in UTC, durations are seconds.
     """
+
+    # One row of the database. In Python a time is in seconds since the epoch.
 
     job_id: str
     type: str = "python-script"
@@ -134,6 +137,8 @@ class Job(View):
     output_truncated: bool = False
     attempts: List[Attempt] = []
 
+    # Stored, but not shown by the API. `run` counts claims, and `attempt` the starts a user sees;
+    # `name` is what a search looks at: the base name of the script, the module, or the type.
     name: str = Field("", exclude=True)
     stdin: Optional[str] = Field(None, exclude=True)
     retry_delay: float = Field(0, exclude=True)
@@ -147,14 +152,14 @@ class Job(View):
         return self.status in TERMINAL
 
     def run_of(self, attempt: int) -> Optional[int]:
-        """The run that was (or is) attempt number `attempt`; None when there was none."""
+        """The number of the run that is or was attempt number `attempt`; None if there is none."""
         if attempt == self.attempt and self.status == RUNNING:
             return self.run
         return next((a.run for a in self.attempts if a.attempt == attempt), None)
 
 
 def local_date(now: float) -> str:
-    """The local calendar date, `2026-11-22`."""
+    """The local calendar date, such as `2026-11-22`."""
     return time.strftime("%Y-%m-%d", time.localtime(now))
 
 

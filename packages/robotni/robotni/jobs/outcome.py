@@ -1,4 +1,10 @@
-"""Outcome."""
+"""What becomes of a job when a run has ended: a pure function of what is known of that run.
+
+`outcome` is the only place that decides it. A run that robotni stopped for a cancel makes the job
+cancelled; a run that ended by itself before the cancel reached it keeps its own end. A failed run
+is tried again while attempts are left and no cancel was requested. Also here: when a waiting job
+has expired. No I/O and no clock: the time is an argument, in seconds since the epoch.
+"""
 
 from signal import Signals
 from typing import NamedTuple, Optional
@@ -8,12 +14,15 @@ from typing_extensions import Literal
 from robotni.jobs.models import Job, JobError
 from robotni.jobs.states import PENDING
 
-LONGEST_DELAY = 365 * 86400  # seconds; where doubling ends
+MAX_RETRY_DELAY = 365 * 86400  # seconds; the delay doubles up to here
 
 
 class ExitFacts(NamedTuple):
-    """What is known of an ended run. `stopped_by` is the reason robotni signalled it, if it did;
-    `last_line` the end of its output, which for a traceback names the exception."""
+    """What is known of a run that has ended.
+
+    `stopped_by` is the reason why robotni stopped the run, if it did. `lost` means that the run
+    left no evidence of its end. `last_line` is the last line of output; after a traceback it names
+    the exception."""
 
     exit_code: Optional[int] = None
     signal: Optional[str] = None
@@ -25,7 +34,8 @@ class ExitFacts(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The verb that settles a run, and the error that goes with it."""
+    """The transition that ends a run (a verb of TRANSITIONS), its error when it failed, and for
+    `postpone` the time of the next attempt."""
 
     verb: str
     error: Optional[JobError] = None
@@ -33,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(job: Job, facts: ExitFacts, now: float) -> Outcome:
-    """How `job` goes on after a run that ended as `facts` say; pure."""
+    """The outcome of the current run of `job`."""
     if facts.stopped_by == "cancel":
         return Outcome("abort")
     error = _error(job, facts)
@@ -43,18 +53,19 @@ def outcome(job: Job, facts: ExitFacts, now: float) -> Outcome:
         return Outcome("abort") if facts.lost else Outcome("fail", error)
     if job.attempt >= job.max_attempts:
         return Outcome("fail", error)
-    delay = min(job.retry_delay * 2 ** (job.attempt - 1), LONGEST_DELAY)
+    delay = min(job.retry_delay * 2 ** (job.attempt - 1), MAX_RETRY_DELAY)
     if delay > 0:
         return Outcome("postpone", error, now + delay)
     return Outcome("requeue", error)
 
 
 def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
-    what = job.script or job.module or job.type
+    """Why the run failed; None when it succeeded."""
+    program = job.script or job.module or job.type
     if facts.lost:
         return JobError(
             code="lost",
-            message="The run's processes died with the machine, or were killed from outside; "
+            message="The processes of the run died with the machine, or were killed from outside; "
             "retry the job, or submit it with retries.",
         )
     if facts.spawn_error is not None:
@@ -62,47 +73,48 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     if facts.stopped_by == "timeout":
         return JobError(
             code="timeout",
-            message=f"The script was stopped after {job.timeout:.12g} s; make it quicker or submit "
-            "it with a longer timeout.",
+            message=f"The script was stopped after {job.timeout:.12g} s, its timeout; make it "
+            "faster, or submit it with a longer timeout.",
         )
     if facts.out_of_memory:
         return JobError(
             code="out_of_memory",
-            message="The kernel killed the script because memory ran out; give the machine more, "
-            "or let the script take less at a time.",
+            message="The kernel killed the script because the machine ran out of memory; add "
+            "memory, or make the script use less at a time.",
         )
     if facts.signal is not None:
         return JobError(
             code="signalled",
-            message=f"{what} was ended by {facts.signal}, not sent by robotni; "
+            message=f"{program} was ended by {facts.signal}, which robotni did not send; "
             "the end of the output may say why.",
         )
     if facts.exit_code != 0:
         return JobError(
             code="exit_nonzero",
-            message=f"{what} ended with exit code {facts.exit_code}"
+            message=f"{program} ended with exit code {facts.exit_code}"
             + (f": {facts.last_line}" if facts.last_line else "; it printed nothing."),
         )
     return None
 
 
 def is_expired(job: Job, now: float) -> bool:
-    """Whether a pending job has waited longer than it was willing to."""
+    """Whether a pending job has waited longer than its `expires`."""
     if job.status != PENDING or job.expires is None or job.pending_since is None:
         return False
     return job.pending_since + job.expires < now
 
 
 def expiry(expires: float) -> JobError:
+    """The error of a job that has waited longer than `expires` seconds."""
     return JobError(
         code="expired",
-        message=f"The job waited longer than its {expires:.12g} s for a start; "
-        "submit it again, with a longer expires or more workers.",
+        message=f"The job waited to start for longer than its expires of {expires:.12g} s; "
+        "submit it again with a longer expires, or run more workers.",
     )
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; real-time signals without a name as `SIG42`."""
+    """`SIGKILL` for 9; `SIG42` for 42, a real-time signal without a name."""
     try:
         return Signals(number).name
     except ValueError:

@@ -1,4 +1,10 @@
-"""The six states of a job, and the one table of the moves between them."""
+"""The six states of a job and the one table of transitions between them.
+
+A transition has a verb, the states it may start from, and the state it leads to. The storage
+applies it as one guarded UPDATE, so that one of several competing transitions wins. A terminal
+state never changes. A state says where a job is; why it failed is its error code, and those are
+here, too. No other module spells out a state or a code.
+"""
 
 from typing import Dict, FrozenSet, Tuple
 
@@ -12,12 +18,12 @@ WAITING: FrozenSet[str] = frozenset((SCHEDULED, PENDING))
 TRANSITIONS: Dict[str, Tuple[FrozenSet[str], str]] = {
     "due": (frozenset((SCHEDULED,)), PENDING),
     "claim": (frozenset((PENDING,)), RUNNING),
-    "release": (frozenset((RUNNING,)), PENDING),  # it provably never started
+    "release": (frozenset((RUNNING,)), PENDING),  # the run has certainly not started
     "requeue": (frozenset((RUNNING,)), PENDING),  # another attempt, now
     "postpone": (frozenset((RUNNING,)), SCHEDULED),  # another attempt, later
     "complete": (frozenset((RUNNING,)), COMPLETED),
     "fail": (frozenset((RUNNING,)), FAILED),
-    "abort": (frozenset((RUNNING,)), CANCELLED),  # a cancelled run that has ended
+    "abort": (frozenset((RUNNING,)), CANCELLED),  # a cancelled run has ended
     "request_cancel": (frozenset((RUNNING,)), RUNNING),
     "cancel": (WAITING, CANCELLED),
     "expire": (frozenset((PENDING,)), FAILED),

@@ -1,1 +1,1 @@
-"""The machine: data directory, locks, wake-up, files and processes."""
+"""The machine: the data directory, locks, wake-up, files and processes."""

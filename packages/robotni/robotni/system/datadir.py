@@ -1,9 +1,8 @@
-"""The data directory: who may use it, the locks in it, and the bell that wakes a worker.
+"""The data directory: where its files lie, how it is made, and whether it can be used.
 
-Folders are 0700 and files 0600 by explicit modes, so the umask stays the user's and reaches his
-scripts. Locks are `flock`s: the kernel drops them at death, no pid is trusted, and a lock file
-is never deleted (two owners would be possible). The bell is a FIFO: a worker holds it open for
-reading and writing, and notifying it finds out in one call whether a worker lives.
+Folders are 0700 and files 0600 by explicit modes, so the umask stays the user's and scripts inherit
+it. A network file system is refused, as its locks cannot be trusted. Also here: whether the machine
+has been restarted, after which files that were not synced may be missing.
 """
 
 import errno
@@ -22,7 +21,7 @@ _NETWORK = (
 
 
 class DataDir:
-    """Paths of one data directory. `open()` makes it usable or raises DataDirError."""
+    """The paths in one data directory; nothing is created before `open()`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,8 +37,9 @@ class DataDir:
         self.boot = path / "boot"
 
     def open(self) -> "DataDir":
-        kind = file_system(self.path)
-        if is_network(kind):
+        """Creates what is missing. Raises DataDirError when the directory cannot be used."""
+        kind = file_system_type(self.path)
+        if is_network_file_system(kind):
             raise DataDirError(
                 f"the data directory {self.path} lies on a network file system ({kind}), where "
                 "locks cannot be trusted; set ROBOTNI_DATA_DIR to a folder on a local disk"
@@ -51,17 +51,17 @@ class DataDir:
             for fifo in (self.wakeup, self.stop_worker, self.stop_server):
                 make_fifo(fifo)
             for name, text in ((".gitignore", "*\n"), ("robotni.db", "")):
-                _create(self.path / name, text)
+                _create_file(self.path / name, text)
         except OSError as error:
             raise DataDirError(
                 f"the data directory {self.path} cannot be used ({error.strerror}); make it "
-                "writable, or set ROBOTNI_DATA_DIR to a folder of yours"
+                "writable, or set ROBOTNI_DATA_DIR to another folder"
             ) from None
         return self
 
     def has_rebooted(self) -> bool:
-        """Whether the machine may have gone down since `remember_boot`: files that were written
-        without fsync may be gone then. True also where the system does not tell."""
+        """Whether the machine may have been restarted since `remember_boot`. True, to be safe, on
+        systems that do not tell."""
         now = boot_id()
         try:
             return not now or self.boot.read_text() != now
@@ -69,7 +69,8 @@ class DataDir:
             return True
 
     def remember_boot(self) -> None:
-        """Called once nothing is left to judge from before. A note that is lost does no harm."""
+        """Stores that all runs from before this boot have been recovered. On a full disk nothing is
+        stored, and the next recovery tries again."""
         draft = self.boot.with_suffix(".tmp")
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -77,19 +78,19 @@ class DataDir:
                 file.write(boot_id())
             os.replace(draft, self.boot)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # full: the next sweep tries again
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
 
 
 def boot_id() -> str:
-    """What the kernel drew at random when it started; empty where there is no such thing."""
+    """An id that the kernel draws at random at each boot; empty on systems other than Linux."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # not Linux
+    except OSError:
         return ""
 
 
-def _create(path: Path, text: str) -> None:
+def _create_file(path: Path, text: str) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -98,17 +99,18 @@ def _create(path: Path, text: str) -> None:
         file.write(text)
 
 
-def file_system(path: Path) -> str:
-    """Type of the file system `path` lies on, or will (`ext4`, `nfs4`); empty when unknown."""
+def file_system_type(path: Path) -> str:
+    """The type of the file system that `path` is on, or would be created on (`ext4`, `nfs4`); empty
+    when unknown."""
     real = os.path.realpath(path)
     mounts = [
-        (len(p.mountpoint), order, p.fstype)  # of two at one place the later hides the other
+        (len(p.mountpoint), order, p.fstype)  # of two mounts at one place the later one is seen
         for order, p in enumerate(psutil.disk_partitions(all=True))
         if os.path.commonpath([real, p.mountpoint]) == p.mountpoint
     ]
     return max(mounts)[2] if mounts else ""
 
 
-def is_network(kind: str) -> bool:
-    """Whether a type of file system is one where locks cannot be trusted."""
+def is_network_file_system(kind: str) -> bool:
+    """Whether a type of file system is one over the network, whose locks cannot be trusted."""
     return kind.startswith(_NETWORK)

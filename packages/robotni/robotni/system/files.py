@@ -1,6 +1,8 @@
-"""Files that others put there, so that they may be anything: opened only when they are regular.
+"""Opening and reading files that scripts and users put there.
 
-No FIFO or device holds the reader up, and a link is followed only where the caller says so.
+Such a path may be a FIFO, a device or a link. Only a regular file is opened, so that no reader
+blocks; with `flags=os.O_NOFOLLOW` no link is followed either. The functions named `try_…` return
+None where the others raise OSError.
 """
 
 import errno
@@ -10,32 +12,32 @@ from typing import Optional, Tuple
 
 
 def open_regular(path: str, flags: int = 0) -> Tuple[int, int]:
-    """(descriptor, size); OSError when that cannot be had, ENXIO for what is no regular file."""
+    """(descriptor, size in bytes). OSError says why not; ENXIO: it is not a regular file."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         os.close(fd)
-        raise OSError(errno.ENXIO, "this is no file", path)
+        raise OSError(errno.ENXIO, "not a regular file", path)
     return fd, found.st_size
 
 
 def try_open(path: str, flags: int = 0) -> Optional[Tuple[int, int]]:
-    """(descriptor, size); None when there is no such file, or it is not ours to read."""
+    """(descriptor, size in bytes); None when it cannot be opened or is not a regular file."""
     try:
         return open_regular(path, flags)
     except OSError:
         return None
 
 
-def try_read_start(path: str, limit: int, flags: int = 0) -> Optional[bytes]:
-    """At most `limit` bytes, in one go: a file object costs more than what is read."""
-    found = try_open(path, flags)
-    return None if found is None else _read(*found, limit)
-
-
 def read_start(path: str, limit: int, flags: int = 0) -> bytes:
-    """The same, or an OSError that says why not."""
+    """The first `limit` bytes, or less. OSError says why not."""
     return _read(*open_regular(path, flags), limit)
+
+
+def try_read_start(path: str, limit: int, flags: int = 0) -> Optional[bytes]:
+    """The first `limit` bytes, or less; None when it cannot be opened or is not a regular file."""
+    opened = try_open(path, flags)
+    return None if opened is None else _read(*opened, limit)
 
 
 def _read(fd: int, size: int, limit: int) -> bytes:

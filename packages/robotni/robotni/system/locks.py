@@ -1,4 +1,11 @@
-"""Locks."""
+"""Locks between processes: an `flock` on a file or a folder.
+
+A lock is held as long as the descriptor that took it is open, in this process or in one that it
+was passed to. The kernel drops it at once when the last of them dies, also by SIGKILL, so whether a
+lock is held tells whether its holder lives: no pid, clock or heartbeat is needed. A lock file is
+never deleted, since two processes could then each hold a lock of that name. Threads of one process
+exclude each other, too.
+"""
 
 import fcntl
 import os
@@ -7,13 +14,14 @@ from typing import Optional, Union
 
 
 def take_lock(path: Path, wait: bool = False) -> Optional[int]:
-    """The descriptor that holds the lock of file `path`, or None while another holds it."""
+    """The descriptor that holds the lock of file `path`, which is created if need be. While another
+    holds it: None, or with `wait` the lock as soon as it is free."""
     return _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), wait)
 
 
 def take_folder(path: str) -> Optional[int]:
-    """The same for a folder that exists: one file less to make."""
-    return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), False)
+    """The descriptor that holds the lock of an existing folder; None while another holds it."""
+    return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), wait=False)
 
 
 def _locked(fd: int, wait: bool) -> Optional[int]:
@@ -26,14 +34,15 @@ def _locked(fd: int, wait: bool) -> Optional[int]:
 
 
 def release_lock(fd: Optional[int]) -> None:
+    """Closes the descriptor of a lock; does nothing for None."""
     if fd is not None:
         os.close(fd)
 
 
 def is_locked(path: Union[str, Path]) -> bool:
-    """Whether somebody holds the lock of a file or folder; a missing one is not locked."""
+    """Whether the lock of a file or folder is held; that of a missing one is not."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no FIFO holds us up
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # never wait at a FIFO
     except FileNotFoundError:
         return False
     try:

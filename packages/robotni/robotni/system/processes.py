@@ -1,26 +1,28 @@
-"""OrphanedProcesses: the processes of a run whose shim is gone, and their end. Linux only.
+"""The processes of a run whose shim is gone: finding them and killing them. Linux only.
 
-They are found by the mark that the shim gave them, or by the run's own file in their environment;
-who has shaken off both is not found.
+A shim kills all processes of a run at its end. Only when the shim itself was killed may some be
+left, and recovery kills them here. They are known by the mark that the shim gave them, a soft
+RLIMIT_RTTIME with a value of its own, or by the run's result file in their environment; a process
+that has changed both is not found.
 """
 
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List
+from typing import Iterable, Iterator, List
 
 from robotni.shim.processes import LEAST_MARK
 
-QUIET_LOOKS = 5  # one look may miss what ends and forks anew every moment
-YOUNG = 64
+EMPTY_SCANS = 5  # in a row; one scan may miss a tree that forks and exits all the time
+NEWEST = 64  # pids
 
 
 class OrphanedProcesses:
-    """What carries one of `marks`, or was told to write its result to the file `result`.
+    """The processes that carry one of `marks`, or whose ROBOTNI_RESULT is the file `result`.
 
-    Of the file its own name, its run and its job count, as the folder of all jobs may be known by
-    several names. No other variable counts: another job may have been told of the file by name.
+    Of that path the last three parts count (job id, run, name), as the data directory may have
+    several paths. Other variables do not count: another job may be given the file as its input.
     """
 
     def __init__(self, marks: Iterable[object], result: str) -> None:
@@ -29,19 +31,31 @@ class OrphanedProcesses:
         self._file = "/".join(["", *result.split("/")[-3:]]).encode()
 
     def are_there(self) -> bool:
-        """Whether there is any; one look, which may miss what ends and forks anew."""
-        return any(self._has(pid) and not _is_dead(pid) for pid in _pids())
+        """Whether one scan finds any; it may miss a tree that forks and exits all the time."""
+        return any(self._includes(pid) and not _is_dead(pid) for pid in _pids())
 
-    def kill(self, patience: float = 10.0) -> bool:
-        """Ends them; whether none is left."""
-        give_up = time.monotonic() + patience
-        quiet = 0
-        while quiet < QUIET_LOOKS and time.monotonic() < give_up:
-            quiet = 0 if _kill_seen(self._has) else quiet + 1
+    def kill(self, timeout: float = 10.0) -> bool:
+        """Sends SIGKILL to them until none is left; False when some still are after `timeout`."""
+        deadline = time.monotonic() + timeout
+        empty_scans = 0
+        while empty_scans < EMPTY_SCANS and time.monotonic() < deadline:
+            empty_scans = 0 if self._kill_found() else empty_scans + 1
             time.sleep(0.002)
-        return quiet == QUIET_LOOKS
+        return empty_scans == EMPTY_SCANS
 
-    def _has(self, pid: int) -> bool:
+    def _kill_found(self) -> bool:
+        """Kills each at once: by the end of the scan it may have forked and exited."""
+        found = False
+        for pid in _pids():
+            if self._includes(pid) and not _is_dead(pid):
+                found = True
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):  # gone, or of another user
+                    pass
+        return found
+
+    def _includes(self, pid: int) -> bool:
         limits = _read(f"/proc/{pid}/limits")
         return any(limit in limits for limit in self._limits) or any(
             variable.startswith(b"ROBOTNI_RESULT=") and variable.endswith(self._file)
@@ -49,41 +63,29 @@ class OrphanedProcesses:
         )
 
 
-def _kill_seen(is_of_it: Callable[[int], bool]) -> bool:
-    """Kills as it looks: what ends and forks anew every moment is gone after the look."""
-    seen = False
-    for pid in _pids():
-        if is_of_it(pid) and not _is_dead(pid):
-            seen = True
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):  # gone, or of another user
-                pass
-    return seen
-
-
 def _pids() -> Iterator[int]:
-    """The youngest first, without the time that listing all of them takes."""
+    """The newest first, before the time that it takes to list all."""
     try:
-        youngest = int(Path("/proc/loadavg").read_text().split()[-1])
-        yield from range(youngest + 2, max(1, youngest - YOUNG), -1)
+        newest = int(Path("/proc/loadavg").read_text().split()[-1])
+        yield from range(newest + 2, max(1, newest - NEWEST), -1)
         yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
     except FileNotFoundError:  # no /proc on this system
         return
 
 
 def _environ(pid: int) -> bytes:
-    """Of a process whose first thread has ended, another one has it still."""
+    """When the first thread has exited, only another thread shows the environment."""
     return _read(f"/proc/{pid}/environ") or next(
         filter(None, (_read(f"{thread}/environ") for thread in other_threads(pid))), b""
     )
 
 
 def _is_dead(pid: int) -> bool:
-    """Whether it waits to be collected; not if only its first thread has ended."""
+    """Whether it is gone, or a zombie. It also looks like a zombie when only its first thread has
+    exited."""
     stat = _read(f"/proc/{pid}/stat")
-    is_zombie = not stat or stat[stat.rindex(b")") + 2 :][:1] in (b"Z", b"X")
-    return is_zombie and not other_threads(pid)
+    looks_dead = not stat or stat[stat.rindex(b")") + 2 :][:1] in (b"Z", b"X")
+    return looks_dead and not other_threads(pid)
 
 
 def _read(path: str) -> bytes:
@@ -94,8 +96,8 @@ def _read(path: str) -> bytes:
 
 
 def other_threads(pid: int) -> List[str]:
-    """The folders in /proc of all threads of a process but its first, with which it need not end;
-    none on other systems than Linux."""
+    """The folders in /proc of all threads of a process but its first, which may exit before them;
+    empty on systems other than Linux."""
     folder = f"/proc/{pid}/task"
     try:
         return [f"{folder}/{thread}" for thread in os.listdir(folder) if thread != str(pid)]

@@ -1,8 +1,8 @@
-"""The worker lock: who may be the one worker of a data directory, and which version holds it.
+"""The worker lock: one worker for a data directory, and the version of the one that lives.
 
-Whoever holds the lock has written its version into the locked file; a version in a file that
-nobody holds says nothing. A newer worker sends an older one away, never the other way round; a
-worker of the first release wrote no version and counts as older than any.
+The worker that holds the lock has its version in the lock file; what stands there counts only while
+the lock is held. A newer worker asks an older one to leave, never the other way round, and one that
+was started by hand asks any. Also here: what the worker reports of its standby interpreters.
 """
 
 import json
@@ -18,80 +18,80 @@ from robotni.system.locks import is_locked, take_lock
 from robotni.system.wakeup import notify
 
 NO_INTERPRETERS = {"interpreters": 0, "memoryBytes": 0}
-_LOOK_EVERY = 0.05
-_LONGEST = 64  # bytes of a version
+_POLL_SECONDS = 0.05
+_MAX_VERSION = 64  # bytes
 
 
 def take(
-    datadir: DataDir, takes_over: bool, patience: float, take_over_within: float
+    datadir: DataDir, takes_over: bool, timeout: float, take_over_timeout: float
 ) -> Optional[int]:
-    """The descriptor that holds the lock, signed; None while another worker stays.
+    """The descriptor that holds the lock; None when another worker keeps it.
 
-    A worker that `takes_over`, or is newer than the one there, asks it to leave. Whoever has only
-    just taken the lock has not signed yet: it is older when it looks so twice.
+    With `takes_over`, or when it is older, the other worker is asked to leave, and has
+    `take_over_timeout` seconds for it. Otherwise the lock is waited for `timeout` seconds, since
+    the other worker may be leaving.
     """
     began = time.monotonic()
-    older = False
     while True:
         lock = take_lock(datadir.worker_lock)
         if lock is not None:
-            _sign(lock)
+            _write_version(lock)
             return lock
-        before, older = older, has_older_worker(datadir)
-        sends_away = takes_over or (before and older)
-        if time.monotonic() - began > (take_over_within if sends_away else patience):
+        asks = takes_over or has_older_worker(datadir)
+        if time.monotonic() - began > (take_over_timeout if asks else timeout):
             return None
-        if sends_away:
+        if asks:
             notify(datadir.stop_worker)
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL_SECONDS)
+
+
+def _write_version(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{__version__}\n".encode(), 0)
 
 
 def let_go(lock: int) -> None:
-    """Frees the lock; the version goes with it, lest a worker that writes none is taken for us."""
+    """Releases the lock. The version is erased, so that it is not taken for the next worker's."""
     os.ftruncate(lock, 0)
     os.close(lock)
 
 
 def holder(datadir: DataDir) -> Optional[str]:
-    """The version of the worker that lives, empty when it wrote none; None when none lives."""
+    """The version of the worker that lives, empty until it has written it; None when none lives."""
     if not is_locked(datadir.worker_lock):
         return None
     with open(datadir.worker_lock, "rb") as file:
-        return file.read(_LONGEST).decode("ascii", "replace").strip()
+        return file.read(_MAX_VERSION).decode("ascii", "replace").strip()
 
 
 def has_older_worker(datadir: DataDir) -> bool:
-    """Whether a worker lives that is older than this robotni."""
+    """Whether a worker lives whose version is older than this one."""
     version = holder(datadir)
-    return version is not None and age(version) < age(__version__)
-
-
-def _sign(lock: int) -> None:
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{__version__}\n".encode(), 0)
+    return bool(version) and age(version or "") < age(__version__)
 
 
 def age(version: str) -> Tuple[Tuple[int, ...], bool, str, Tuple[int, ...]]:
-    """Sorts versions: `0.9` < `0.10.0rc1` < `0.10.0`; what is no version is older than any."""
+    """A key to sort versions by, the oldest first: `0.9` < `0.10.0rc1` < `0.10.0`. A text that is
+    not a version comes before them all."""
     match = re.match(r"\s*v?(\d+(?:\.\d+)*)(.*)", version, re.ASCII | re.DOTALL)
     if match is None:
         return (), False, "", ()
     release = [int(number) for number in match[1].split(".")]
     while release and release[-1] == 0:
         release.pop()
-    rest = match[2].split("+")[0]  # what follows a plus names a build, not an age
-    before = re.match(r"[._-]?(a|b|c|rc|alpha|beta|pre|dev)", rest)
-    stage = before[1].replace("dev", "") if before else ""
-    return tuple(release), before is None, stage, tuple(int(n) for n in re.findall(r"\d+", rest))
+    suffix = match[2].split("+")[0]  # what follows a plus is the name of a build
+    pre = re.match(r"[._-]?(a|b|c|rc|alpha|beta|pre|dev)", suffix)
+    stage = pre[1].replace("dev", "") if pre else ""
+    return tuple(release), pre is None, stage, tuple(int(n) for n in re.findall(r"\d+", suffix))
 
 
 def read_report(path: Path) -> Dict[str, int]:
-    """How many warm interpreters the worker has, and their memory; a few seconds old."""
+    """How many standby interpreters the worker has, and their memory, a few seconds ago."""
     try:
-        figures: List[Dict[str, Any]] = json.loads(path.read_bytes())
-    except (OSError, ValueError):  # it has none yet
+        interpreters: List[Dict[str, Any]] = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # there was no worker with any yet
         return dict(NO_INTERPRETERS)
     return {
-        "interpreters": len(figures),
-        "memoryBytes": sum(figure["memoryBytes"] for figure in figures),
+        "interpreters": len(interpreters),
+        "memoryBytes": sum(one["memoryBytes"] for one in interpreters),
     }

@@ -181,7 +181,7 @@ class Autostart:
 
     def _worker_environ(self) -> Dict[str, str]:
         env = {n: v for n, v in self._environ.items() if not n.startswith(PREFIX)}
-        return {**env, **self._settings.environ()}
+        return {**env, **self._settings.to_environ()}
 
 
 def _wait(rest: float, called: socket.socket, changes: Changes) -> None:

@@ -1,8 +1,9 @@
-"""The worker types: scripts in this folder that describe themselves, and their registry.
+"""The worker types: scripts in this folder that describe themselves, and the registry of them.
 
-A type is a plain script that runs like every other job, by robotni's own interpreter. Its PEP 723
-block holds `[tool.robotni]` with `type`, `title`, `description` and `[tool.robotni.params]`, the
-JSON Schema of its params. A new file here is a new type; nothing else needs to know.
+A type is a plain script, which runs as any other job does, in robotni's own interpreter. The table
+`[tool.robotni]` of its PEP 723 block has `type`, `title`, `description` and, as JSON Schema, its
+`params`. To add a type, add a script: there is no list of them elsewhere. Headers are read without
+running the script.
 """
 
 from pathlib import Path
@@ -12,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.errors import FieldError, InvalidRequest
 from robotni.jobs.request import PYTHON_SCRIPT
-from robotni.jobs.script_header import block
+from robotni.jobs.script_header import parse_block
 
-_ANYTHING = {"type": "object"}
+_ANY_PARAMS = {"type": "object"}
 CAPABILITIES = ["cancel", "timeout", "retry", "output", "progress", "result"]
+MAX_ERRORS = 20  # that one request gets to see
 
 
 class WorkerType(BaseModel):
@@ -32,32 +34,25 @@ class WorkerType(BaseModel):
     params_schema: Dict[str, Any] = Field(alias="schema")
     script: Optional[Path] = Field(None, exclude=True)
 
-    def check(self, params: Dict[str, Any]) -> None:
-        """Raises InvalidRequest with a pointer to each param that breaks the schema."""
-        if self.params_schema == _ANYTHING:
+    def check_params(self, params: Dict[str, Any]) -> None:
+        """Raises InvalidRequest with a pointer to each param that violates the schema."""
+        if self.params_schema == _ANY_PARAMS:
             return
-        from jsonschema import Draft202012Validator  # 3 MB that most servers never need
+        from jsonschema import Draft202012Validator  # 3 MB of memory; most servers never need it
 
         validator = Draft202012Validator(self.params_schema)
-        faults = sorted(validator.iter_errors(params), key=lambda fault: list(map(str, fault.path)))
-        if faults:
-            raise InvalidRequest(
-                [
-                    FieldError(
-                        "/".join(["/params", *map(_escape, f.absolute_path)]), _shorten(f.message)
-                    )
-                    for f in faults[:20]
-                ]
-            )
+        errors = sorted(validator.iter_errors(params), key=lambda e: list(map(str, e.path)))
+        if errors:
+            raise InvalidRequest([_field_error(error) for error in errors[:MAX_ERRORS]])
 
 
 class Registry:
-    """All worker types by name."""
+    """All worker types by name: `python-script`, and one for each script in `folder`."""
 
     def __init__(self, folder: Path = Path(__file__).parent) -> None:
         scripts = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
         self._types: Dict[str, WorkerType] = {}
-        for worker_type in (_PYTHON_SCRIPT, *map(describe, scripts)):
+        for worker_type in (_PYTHON_SCRIPT, *map(read_worker_type, scripts)):
             if worker_type.type in self._types:
                 raise ValueError(f"{worker_type.script}: type {worker_type.type} exists already")
             self._types[worker_type.type] = worker_type
@@ -66,12 +61,10 @@ class Registry:
         return [self._types[name] for name in sorted(self._types)]
 
     def get(self, name: str) -> WorkerType:
-        """The type called `name`; InvalidRequest names the known ones."""
+        """The type of that name. Raises InvalidRequest, which lists the types, if there is none."""
         if name not in self._types:
-            known = ", ".join(sorted(self._types))
-            raise InvalidRequest(
-                [FieldError("/type", f"{name} is no worker type; known are {known}")]
-            )
+            detail = f"{name} is not a worker type; the types are {', '.join(sorted(self._types))}"
+            raise InvalidRequest([FieldError("/type", detail)])
         return self._types[name]
 
 
@@ -79,31 +72,31 @@ _PYTHON_SCRIPT = WorkerType(
     type=PYTHON_SCRIPT,
     title="Python script",
     description="Runs a script, or a module, in a virtual environment of yours.",
-    params_schema=_ANYTHING,
+    params_schema=_ANY_PARAMS,
 )
 
 
-def describe(script: Path) -> WorkerType:
-    """The worker type a script says it is, read from its PEP 723 block without running it."""
-    found = block(script.read_text(encoding="utf-8"))
-    if found is None:
+def read_worker_type(script: Path) -> WorkerType:
+    """The worker type that a script describes in its header. Raises ValueError if it has none."""
+    block = parse_block(script.read_text(encoding="utf-8"))
+    if block is None:
         raise ValueError(f"{script} has no '# /// script' block with [tool.robotni]")
     try:
-        said = found["tool"]["robotni"]
+        table = block["tool"]["robotni"]
         return WorkerType(
-            type=said["type"],
-            title=said["title"],
-            description=said["description"],
-            params_schema=said["params"],
+            type=table["type"],
+            title=table["title"],
+            description=table["description"],
+            params_schema=table["params"],
             script=script,
         )
     except KeyError as error:
         raise ValueError(f"the block of {script} lacks {error} for [tool.robotni]") from None
 
 
-def _escape(part: Any) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
-
-
-def _shorten(message: str) -> str:
-    return message if len(message) <= 300 else f"{message[:150]} … {message[-100:]}"
+def _field_error(error: Any) -> FieldError:
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in error.absolute_path)
+    message = error.message
+    if len(message) > 300:  # it quotes the value
+        message = f"{message[:150]} … {message[-100:]}"
+    return FieldError("/".join(["/params", *parts]), message)

@@ -13,7 +13,7 @@
 # properties.x = { type = "integer", title = "x" }
 # properties.y = { type = "integer", title = "y" }
 # ///
-"""Adds x and y exactly and hands the sum back as the result."""
+"""Adds x and y and writes the sum as the result of the job."""
 
 import argparse
 import json

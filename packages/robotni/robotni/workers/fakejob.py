@@ -4,7 +4,7 @@
 # [tool.robotni]
 # type = "fakejob"
 # title = "Fake job"
-# description = "Does nothing for some seconds and reports its progress: to try things out."
+# description = "Does nothing for some seconds and reports its progress, to try things out."
 #
 # [tool.robotni.params]
 # type = "object"
@@ -17,7 +17,7 @@
 # minimum = 0
 # maximum = 86400
 # ///
-"""Waits, and says how far it is."""
+"""Waits, and reports its progress."""
 
 import argparse
 import json

@@ -84,7 +84,7 @@ MUTANTS: Dict[str, Mutant] = {
         "storage/store.py",
         "        if run is not None:\n            guards",
         "        if False:\n            guards",
-        "unit/storage/test_transitions.py::test_a_verb_of_an_earlier_run_changes_nothing",
+        "unit/jobs/test_states.py::test_a_transition_of_an_earlier_run_changes_nothing",
     ),
     "a job is reserved by two threads": Mutant(
         "consumer/executor.py",
@@ -134,7 +134,7 @@ MUTANTS: Dict[str, Mutant] = {
         "storage/migrations.py",
         "WHEN OLD.status IN ({_TERMINAL})",
         "WHEN 0",
-        "unit/storage/test_transitions.py::test_a_terminal_row_does_not_change_by_raw_sql_either",
+        "unit/jobs/test_states.py::test_a_terminal_row_does_not_change_by_raw_sql_either",
     ),
     "idle exit without the last look": Mutant(
         "consumer/consumer.py",

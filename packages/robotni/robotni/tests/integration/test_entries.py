@@ -1,4 +1,4 @@
-"""The two terminals of the README: stock uvicorn and stock huey_consumer, from `robotni_huey`."""
+"""The entries in `robotni_huey`, with stock uvicorn and stock huey_consumer in two terminals."""
 
 import subprocess
 import sys
@@ -15,9 +15,9 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 def terminals(project: Path) -> Iterator[Server]:
-    """uvicorn with --reload and a consumer with -w 4; the project's queue, told by settings."""
+    """uvicorn with --reload and huey_consumer with -w 4, on the data directory of `project`."""
     server = Server(project, autostart=0, script_roots=project)
-    # The entries lie in another project folder than the scripts of the test.
+    # They start in another project folder than the one with the scripts of the test.
     commands: Any = (
         [str(BIN / "uvicorn"), "main:app", "--reload", "--port", str(server.port)],
         [str(BIN / "huey_consumer"), "huey_app.huey", "-w", "4"],
@@ -34,7 +34,7 @@ def terminals(project: Path) -> Iterator[Server]:
         try:
             process.terminate()
         except ProcessLookupError:
-            pass  # it left for another worker, and a look through all processes reaped it
+            pass  # it has exited, and a search through all processes reaped it
         assert process.wait(10) is not None
     server.close()
 
@@ -51,13 +51,13 @@ def test_jobs_of_stock_uvicorn_are_run_by_stock_huey_consumer(terminals: Server)
         assert terminals.wait_for(job_id)["output"] == "hi\n"
     added = terminals.http.post("/add/", json={"x": 5, "y": 3}).json()["task_id"]
     assert terminals.wait_for(added)["result"] == 8
-    assert terminals.workers() == []  # nothing but the consumer by hand did it
+    assert terminals.workers() == []  # only the huey_consumer started by hand ran them
 
 
-def test_robotni_serve_elsewhere_in_the_project_meets_the_same_queue(terminals: Server) -> None:
+def test_robotni_serve_in_the_same_project_uses_the_same_queue(terminals: Server) -> None:
     other = Server(terminals.project, autostart=0, data_dir=terminals.data)
     try:
-        job_id = other.start().submit("print('from there')")
-        assert terminals.wait_for(job_id)["output"] == "from there\n"
+        job_id = other.start().submit("print('from serve')")
+        assert terminals.wait_for(job_id)["output"] == "from serve\n"
     finally:
         other.close()

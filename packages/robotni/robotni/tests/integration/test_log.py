@@ -1,4 +1,4 @@
-"""Log lines, as text and as JSON: one event a line, whoever says it and whatever happens."""
+"""Log lines as text and as JSON: one event a line, of every process and every library."""
 
 import json
 import logging
@@ -21,8 +21,8 @@ JOB = Job(job_id=JOB_ID, status="running", timestamp=1795348800, run=2, attempt=
 
 
 def parsed(text: str) -> List[Dict[str, Any]]:
-    """Every line is an object with what every line has."""
-    whole, _, _ = text.rpartition("\n")  # the last one may be on its way yet
+    """The JSON objects of the lines; each must have the fields that all lines have."""
+    whole, _, _ = text.rpartition("\n")  # the last line may not be complete yet
     lines = [json.loads(line) for line in whole.splitlines()]
     for line in lines:
         assert list(line)[:3] == ["ts", "level", "event"], line
@@ -31,13 +31,13 @@ def parsed(text: str) -> List[Dict[str, Any]]:
     return lines
 
 
-def of(lines: List[Dict[str, Any]], event: str) -> Dict[str, Any]:
+def line_of(lines: List[Dict[str, Any]], event: str) -> Dict[str, Any]:
     (found,) = [line for line in lines if line["event"] == event]
     return found
 
 
-def submit_from_afar(server: Server) -> str:
-    """The entries lie in another project folder than the script."""
+def submit_with_full_paths(server: Server) -> str:
+    """Submits hello.py to a server whose project folder is another one than the script's."""
     folder = server.project
     request = {"script": str(folder / "hello.py"), "venv": str(folder / ".venv")}
     return str(server.client.submit({**request, "cwd": str(folder)})["jobId"])
@@ -45,7 +45,7 @@ def submit_from_afar(server: Server) -> str:
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str, Any], str]]:
-    """What a call logs in a format; the logging of the tests is put back."""
+    """`written(format, call)` is what a call logs; afterwards the logging is as it was before."""
     root, ours = logging.getLogger(), logging.getLogger("robotni")
     before = root.handlers, ours.level, sys.excepthook
 
@@ -60,14 +60,14 @@ def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str, Any],
     logging.captureWarnings(False)
 
 
-def test_a_line_of_text_has_event_job_facts_and_note(written: Any) -> None:
+def test_a_text_line_has_event_job_facts_and_note(written: Any) -> None:
     line = written("text", lambda: log.released(JOB.job_id, JOB.run, "the venv is gone"))
-    said = f"WARNING released job={JOB.job_id} run=2 it never started: the venv is gone\n"
-    assert line.endswith(said)
+    expected = f"WARNING released job={JOB.job_id} run=2 it never started: the venv is gone\n"
+    assert line.endswith(expected)
     assert line.count("\n") == 1
 
 
-def test_the_same_as_json_has_facts_as_fields(written: Any) -> None:
+def test_a_json_line_has_the_facts_as_fields(written: Any) -> None:
     (line,) = parsed(written("json", lambda: log.released(JOB.job_id, JOB.run, "the venv is gone")))
     del line["ts"]
     assert line == {
@@ -86,31 +86,31 @@ def crash() -> None:
         log.failed("sweep", JOB.job_id)
 
 
-def test_a_traceback_is_one_field_of_one_line(written: Any) -> None:
+def test_a_traceback_is_one_field_of_one_json_line(written: Any) -> None:
     (line,) = parsed(written("json", crash))
     assert (line["event"], line["job"]) == ("failed sweep", JOB.job_id)
     assert "RuntimeError: two\nlines" in line["traceback"]
 
 
-def test_in_text_only_an_event_begins_at_the_start_of_a_line(written: Any) -> None:
+def test_a_traceback_is_indented_in_text(written: Any) -> None:
     first, *rest = written("text", crash).splitlines()
     assert first.endswith(f"ERROR failed sweep job={JOB.job_id}")
     assert len(rest) > 3
     assert [line for line in rest if not line.startswith("    ")] == []
 
 
-def test_what_others_log_is_their_message(written: Any) -> None:
-    def others() -> None:
+def test_a_line_of_another_library_has_its_message(written: Any) -> None:
+    def log_as_asyncio() -> None:
         logging.getLogger("asyncio").error("a %s\nof two lines", "message")
-        logging.getLogger("asyncio").info("too quiet to be heard")
+        logging.getLogger("asyncio").info("below the level of warnings")
 
-    (line,) = parsed(written("json", others))
+    (line,) = parsed(written("json", log_as_asyncio))
     assert (line["event"], line["logger"]) == ("log", "asyncio")
     assert line["message"] == "a message\nof two lines"
-    assert written("text", others).endswith("ERROR a message\n    of two lines\n")
+    assert written("text", log_as_asyncio).endswith("ERROR a message\n    of two lines\n")
 
 
-def test_an_exception_that_nobody_catches_is_a_line_too() -> None:
+def test_an_uncaught_exception_is_one_line() -> None:
     code = """
 import threading, warnings
 from robotni import log
@@ -131,7 +131,7 @@ warnings.warn("a warning")
     assert "KeyError: 'the end'" in end["traceback"]
 
 
-def test_serve_and_the_worker_it_starts_log_json_and_nothing_else(
+def test_serve_and_its_worker_write_nothing_but_json(
     make_server: Callable[..., Server],
 ) -> None:
     server = make_server(log_format="json")
@@ -141,15 +141,15 @@ def test_serve_and_the_worker_it_starts_log_json_and_nothing_else(
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(20) == 0
     web, worker = parsed(server.log()), parsed(server.worker_log())
-    assert of(web, "serving")["url"] == server.url
-    assert of(web, "submitted")["job"] == job_id
-    assert of(web, "stopped")["running"] == 0
-    assert of(worker, "started") == {**of(worker, "started"), "job": job_id, "attempt": 1}
-    assert of(worker, "ended")["error"] == "none"
-    assert of(worker, "worker stopped")["pid"] == of(worker, "worker started")["pid"]
+    assert line_of(web, "serving")["url"] == server.url
+    assert line_of(web, "submitted")["job"] == job_id
+    assert line_of(web, "stopped")["running"] == 0
+    assert line_of(worker, "started") == {**line_of(worker, "started"), "job": job_id, "attempt": 1}
+    assert line_of(worker, "ended")["error"] == "none"
+    assert line_of(worker, "worker stopped")["pid"] == line_of(worker, "worker started")["pid"]
 
 
-def test_what_uvicorn_says_of_a_crash_is_one_line(make_server: Callable[..., Server]) -> None:
+def test_a_traceback_logged_by_uvicorn_is_one_line(make_server: Callable[..., Server]) -> None:
     server = make_server(log_format="json", autostart=0)
     for name in ("robotni.db", "robotni.db-wal"):
         (server.data / name).write_bytes(b"no database" * 1000)
@@ -160,7 +160,7 @@ def test_what_uvicorn_says_of_a_crash_is_one_line(make_server: Callable[..., Ser
 
 
 def test_stock_uvicorn_and_stock_huey_consumer_log_json(project: Path) -> None:
-    """One has set up its logging before it loads us, the other does so after."""
+    """uvicorn sets up its logging before it imports robotni, huey_consumer afterwards."""
     server = Server(project, autostart=0, script_roots=project, log_format="json")
     consumer = None
     try:
@@ -172,17 +172,17 @@ def test_stock_uvicorn_and_stock_huey_consumer_log_json(project: Path) -> None:
                 env=server.environ,
                 stderr=log,
             )
-        job_id = submit_from_afar(server)
+        job_id = submit_with_full_paths(server)
         server.wait_for(job_id)
         consumer.terminate()
         consumer.wait(10)
         server.stop()
-        said = parsed(server.log())
-        assert of(said, "submitted")["job"] == job_id
-        access = [line for line in said if line.get("logger") == "uvicorn.access"]
+        lines = parsed(server.log())
+        assert line_of(lines, "submitted")["job"] == job_id
+        access = [line for line in lines if line.get("logger") == "uvicorn.access"]
         assert access
         worker = (project / "consumer.log").read_text()
-        assert of(parsed(worker), "ended")["job"] == job_id
+        assert line_of(parsed(worker), "ended")["job"] == job_id
     finally:
         if consumer is not None:
             consumer.kill()
@@ -190,11 +190,11 @@ def test_stock_uvicorn_and_stock_huey_consumer_log_json(project: Path) -> None:
         server.close()
 
 
-def test_plain_uvicorn_and_text_show_our_lines_once(project: Path) -> None:
+def test_stock_uvicorn_with_text_writes_our_lines_once(project: Path) -> None:
     server = Server(project, autostart=0, script_roots=project)
     try:
         server.start(*uvicorn("main:app", server.port), cwd=ENTRIES)
-        job_id = submit_from_afar(server)
+        job_id = submit_with_full_paths(server)
         eventually(lambda: f"INFO submitted job={job_id}" in server.log())
         assert server.log().count(f"submitted job={job_id}") == 1
     finally:

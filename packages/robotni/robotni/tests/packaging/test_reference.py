@@ -1,4 +1,4 @@
-"""What the docs say of the code is what the code says."""
+"""The generated reference in docs/ is up to date."""
 
 import importlib.util
 import re
@@ -14,7 +14,7 @@ from robotni.settings import Settings
 from robotni.tests.paths import ROOT
 from robotni.web.problems import STATUS
 
-MEND = "the code has changed; write the reference anew with: make reference"
+OUTDATED = "the code has changed; generate the reference again with: make reference"
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def reference() -> Any:
     return module
 
 
-def test_the_reference_is_what_the_code_says(reference: Any) -> None:
+def test_the_reference_is_up_to_date(reference: Any) -> None:
     for name, text in reference.pages().items():
         written = (ROOT / "docs" / name).read_text(encoding="utf-8")
-        assert written == text, f"docs/{name}: {MEND}"
+        assert written == text, f"docs/{name}: {OUTDATED}"
 
 
-def test_every_command_setting_state_move_and_code_stands_in_the_docs() -> None:
+def test_every_command_setting_state_transition_and_code_is_in_the_docs() -> None:
     docs = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md"))
     words = set(re.findall(r"[A-Za-z_]+", docs))
     names = {
@@ -48,14 +48,14 @@ def test_every_command_setting_state_move_and_code_stands_in_the_docs() -> None:
         "origin_not_allowed",
         "nothing_there_yet",
     }
-    assert names <= words, f"{sorted(names - words)}: {MEND}"
+    assert names <= words, f"{sorted(names - words)}: {OUTDATED}"
     for command in main.commands:
-        assert f"## {command}\n" in docs, MEND
+        assert f"## {command}\n" in docs, OUTDATED
 
 
-def test_every_move_is_an_arrow_of_the_picture() -> None:
+def test_every_transition_is_an_arrow_of_the_picture() -> None:
     picture = (ROOT / "docs" / "lifecycle.svg").read_text(encoding="utf-8")
     labels = re.findall(r"<text [^>]*>([^<]+)</text>", picture)
     drawn = sorted(verb for label in labels for verb in label.split(", "))
-    moves = [verb for verb, (froms, _) in TRANSITIONS.items() for _ in froms]
-    assert drawn == sorted([*moves, *STATES])
+    transitions = [verb for verb, (froms, _) in TRANSITIONS.items() for _ in froms]
+    assert drawn == sorted([*transitions, *STATES])

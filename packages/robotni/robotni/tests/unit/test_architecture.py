@@ -1,4 +1,4 @@
-"""Rules that a diff cannot show: imports go strictly down, each technology has one owner."""
+"""The layout: imports go one way only, and each technology has the packages that may use it."""
 
 import ast
 import re
@@ -10,21 +10,21 @@ import pytest
 
 from robotni.tests.paths import ENTRIES, PACKAGE
 
-# A package or module imports only from rows above its own; those of one row never meet.
-ROWS = (
-    {"errors", "log"},
-    {"settings", "shim", "jobs"},
-    {"system"},
-    {"storage"},
-    {"workers"},
-    {"engine"},
-    {"consumer", "web", "client"},
-    {"bootstrap"},
-    {"cli"},
-    {"__init__", "__main__"},
-)
-ROW_OF = {name: number for number, row in enumerate(ROWS) for name in row}
 FILES = [path for path in PACKAGE.rglob("*.py") if PACKAGE / "tests" not in path.parents]
+# A package or module imports only from rows above its own.
+ROWS = (
+    "errors log",
+    "settings shim jobs",
+    "system",
+    "storage",
+    "workers",
+    "engine",
+    "consumer web client",
+    "bootstrap",
+    "cli",
+    "__init__ __main__",
+)
+ROW_OF = {name: number for number, row in enumerate(ROWS) for name in row.split()}
 
 
 def name_of(path: Path) -> str:
@@ -34,7 +34,7 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The dotted names that a file imports anywhere, also for the type checker only."""
+    """The dotted names that a file imports, also inside functions and for the type checker."""
     package = ".".join(("robotni", *path.relative_to(PACKAGE).parts[:-1]))
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -46,10 +46,10 @@ def imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_package_imports_only_from_rows_above_its_own(path: Path) -> None:
-    room = name_of(path).split(".")[0]
-    targets = {name.split(".")[1] for name in imports(path) if name.startswith("robotni.")}
-    not_above = [t for t in targets - {room, "__version__"} if ROW_OF.get(t, 99) >= ROW_OF[room]]
-    assert not_above == []
+    package = name_of(path).split(".")[0]
+    imported = {name.split(".")[1] for name in imports(path) if name.startswith("robotni.")}
+    others = imported - {package, "__version__"}
+    assert [name for name in others if ROW_OF.get(name, 99) >= ROW_OF[package]] == []
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
@@ -90,7 +90,7 @@ def test_a_technology_is_used_in_the_packages_that_own_it(technology: str) -> No
     assert users == OWNERS[technology]
 
 
-def test_huey_is_met_in_two_modules() -> None:
+def test_two_modules_import_huey() -> None:
     users = {name_of(p) for p in FILES if any(n.split(".")[0] == "huey" for n in imports(p))}
     assert users == {"consumer.consumer", "consumer.huey_queue"}
 
@@ -107,21 +107,21 @@ def test_the_shim_needs_the_standard_library_only() -> None:
             assert {name.split(".")[0] for name in others} <= allowed
 
 
-def test_no_script_run_by_path_finds_a_module_named_like_one_of_the_standard_library() -> None:
+def test_no_module_beside_a_script_run_by_path_hides_one_of_the_standard_library() -> None:
     stdlib = set(getattr(sys, "stdlib_module_names", ())) or set(sys.builtin_module_names)
     names = {p.stem for folder in ("shim", "workers") for p in (PACKAGE / folder).glob("*.py")}
     assert not (names - {"__init__"}) & stdlib
 
 
-def test_states_are_spelled_out_in_one_module() -> None:
-    # The schema of the API and sentences for a person may name a state.
+def test_states_are_spelled_out_only_where_they_are_shown() -> None:
+    # Besides jobs.states: the schema of the API, and sentences for a person.
     spelled = re.compile(r"[\"'](scheduled|pending|running|completed|failed|cancelled)[\"']")
     allowed = {
         *("jobs.states", "jobs.models", "cli.jobs", "cli.demo"),
         *("web.openapi", "web.routes.queue", "web.routes.status"),
     }
-    guilty = {name_of(path) for path in FILES if spelled.search(path.read_text())}
-    assert guilty <= allowed, guilty - allowed
+    found = {name_of(path) for path in FILES if spelled.search(path.read_text())}
+    assert found <= allowed, found - allowed
 
 
 def test_one_statement_changes_the_status_of_a_job() -> None:
@@ -130,7 +130,7 @@ def test_one_statement_changes_the_status_of_a_job() -> None:
     assert not re.search(r"\.update\(status", text)
 
 
-def test_module_level_instances_live_in_the_entries_only() -> None:
+def test_only_the_entries_create_objects_at_import() -> None:
     made = [
         name_of(path)
         for path in FILES
@@ -143,7 +143,7 @@ def test_module_level_instances_live_in_the_entries_only() -> None:
     assert "huey = build_huey()" in (ENTRIES / "huey_app.py").read_text()
 
 
-# Why each of them must catch everything stands beside it.
+# Each has the reason beside it.
 BROAD_EXCEPTS: Dict[str, int] = {
     "consumer.executor": 1,
     "consumer.recovery": 1,
@@ -165,7 +165,7 @@ def test_the_broad_excepts_are_counted() -> None:
     assert found == BROAD_EXCEPTS
 
 
-# Each use of a private part of a library, `module: text`.
+# `module: private name`
 PRIVATE_PARTS: Set[str] = set()
 
 
@@ -173,10 +173,10 @@ def test_the_uses_of_private_parts_of_libraries_are_counted() -> None:
     found: Set[str] = set()
     for path in FILES:
         text = path.read_text()
-        foreign = {name.split(".")[0] for name in imports(path)} - {"robotni"}
-        found |= {f"{name_of(path)}: {name}" for name in foreign if re.match(r"_[a-z]", name)}
+        libraries = {name.split(".")[0] for name in imports(path)} - {"robotni"}
+        found |= {f"{name_of(path)}: {name}" for name in libraries if re.match(r"_[a-z]", name)}
         for use in re.findall(r"\b([a-z]\w*(?:\.\w+)*\._[a-z]\w*)", text):
-            if use.split(".")[0] in foreign and use != "os._exit":  # which is documented
+            if use.split(".")[0] in libraries and use != "os._exit":  # which is public
                 found.add(f"{name_of(path)}: {use}")
     assert found == PRIVATE_PARTS
 

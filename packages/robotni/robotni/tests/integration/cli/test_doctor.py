@@ -17,7 +17,7 @@ from robotni.cli.doctor import Finding, findings
 from robotni.consumer.warm_pool import DIFFERENCES
 from robotni.jobs.request import JobRequest
 from robotni.storage.migrations import VERSION
-from robotni.system.datadir import DataDir, is_network
+from robotni.system.datadir import DataDir, is_network_file_system
 from robotni.system.locks import take_lock
 from robotni.tests.conftest import House
 from robotni.tests.integration.cli.test_commands import robotni
@@ -126,7 +126,7 @@ def test_wrong_settings_are_reported_and_the_other_checks_still_run(project: Pat
     (project / ".env").write_bytes(b"ROBOTNI_TOKEN=\xff\n")
     found = examine(project, workers="many", data_dir=project / "elsewhere")
     unreadable, workers = found["settings"]
-    assert unreadable.fix == "make it a UTF-8 file of yours"
+    assert unreadable.fix == "make it a readable UTF-8 file"
     assert workers.text.startswith("ROBOTNI_WORKERS=many: ")
     assert workers.fix == "correct it in the environment or in .env"
     assert str(project / "elsewhere") in found["data directory"][0].text
@@ -142,7 +142,7 @@ def test_a_disk_without_room_for_the_output_is_reported(project: Path) -> None:
 
 def test_a_network_file_system_is_known_by_its_name() -> None:
     kinds = ("nfs4", "cifs", "fuse.sshfs", "9p", "ext4", "xfs", "overlay", "")
-    assert [is_network(kind) for kind in kinds] == [True] * 4 + [False] * 4
+    assert [is_network_file_system(kind) for kind in kinds] == [True] * 4 + [False] * 4
 
 
 def test_a_file_in_place_of_a_folder_or_a_fifo_is_reported(project: Path, finished: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ended is counted in the right bucket, and no history makes that slow."""
+"""The statistics: which bucket a job is counted in, and what counting may cost."""
 
 import math
 from typing import Any, Callable
@@ -13,7 +13,7 @@ from robotni.tests.processes import Server
 
 
 def end(house: House, at: float, took: float = 1.0, verb: str = "complete") -> None:
-    """A job that ended at `at`, as the executor leaves it."""
+    """Stores a job that started `took` seconds before `at` and ended then by `verb`."""
     job_id = new_job_id(at - took)
     waiting = Job(job_id=job_id, type="add", timestamp=at - took)
     house.store.insert_all([waiting], 10**6)
@@ -31,7 +31,7 @@ def buckets(house: House, window: str = "1h") -> Any:
     return Stats(house.store, house.clock).buckets(window)
 
 
-def test_an_hour_is_sixty_minutes_and_a_day_is_half_hours_empty_ones_included(
+def test_an_hour_has_a_bucket_a_minute_and_a_day_one_each_half_hour(
     house: House,
 ) -> None:
     house.clock.now = 1_790_000_000.0  # 14:13:20
@@ -50,7 +50,7 @@ def test_an_hour_is_sixty_minutes_and_a_day_is_half_hours_empty_ones_included(
     assert day[0]["start"] == "2026-09-20T14:30:00.000Z"
 
 
-def test_each_job_is_in_the_bucket_it_ended_in_by_how_it_ended(house: House) -> None:
+def test_a_job_is_counted_in_the_bucket_of_its_end_and_by_its_state(house: House) -> None:
     now = house.clock.now = 1_790_000_000.0
     minute = now // 60 * 60
     for at in (minute, minute + 0.001, now):
@@ -64,42 +64,42 @@ def test_each_job_is_in_the_bucket_it_ended_in_by_how_it_ended(house: House) -> 
     assert sum(b["completed"] for b in buckets(house, "24h")) == 5
 
 
-@pytest.mark.parametrize("how_many", [1, 2, 19, 20, 21, 100])
-def test_percentiles_are_of_the_runs_that_ended_by_themselves(house: House, how_many: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 100])
+def test_percentiles_are_those_of_completed_and_failed_runs(house: House, count: int) -> None:
     now = house.clock.now
-    for seconds in range(1, how_many + 1):
+    for seconds in range(1, count + 1):
         end(house, now, float(seconds), verb="fail" if seconds % 3 == 0 else "complete")
     end(house, now, 1000.0, verb="cancel")
     last = buckets(house)[-1]
-    assert last["p50Seconds"] == math.ceil(0.5 * how_many)
-    assert last["p95Seconds"] == math.ceil(0.95 * how_many)
+    assert last["p50Seconds"] == math.ceil(0.5 * count)
+    assert last["p95Seconds"] == math.ceil(0.95 * count)
 
 
-def test_a_job_that_expired_or_was_revoked_took_no_time(house: House) -> None:
+def test_a_job_that_never_started_has_no_duration(house: House) -> None:
     end(house, house.clock.now, verb="cancel")
     last = buckets(house)[-1]
     assert (last["cancelled"], last["p50Seconds"]) == (1, None)
 
 
-def test_only_the_index_is_read_and_only_from_the_window_on(house: House) -> None:
-    said = []
+def test_counting_reads_only_the_index_and_only_the_part_of_the_window(house: House) -> None:
+    executed = []
     original = house.store._db.sql
 
-    def listen(statement: str, values: Any = ()) -> Any:
-        said.append((statement, values))
+    def record(statement: str, values: Any = ()) -> Any:
+        executed.append((statement, values))
         return original(statement, values)
 
-    house.store._db.sql = listen  # type: ignore[method-assign]
+    house.store._db.sql = record  # type: ignore[method-assign]
     house.store.ended_buckets(0, 60)
-    assert len(said) == 2
-    for statement, values in said:
+    assert len(executed) == 2
+    for statement, values in executed:
         plan = original(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
         uses = [row[-1] for row in plan if " job" in row[-1]]
         assert len(uses) == 1, plan
         assert "USING COVERING INDEX job_ended (finished_at>?)" in uses[0]
 
 
-def test_an_answer_is_kept_for_a_while_and_counted_once(house: House) -> None:
+def test_a_result_is_cached_for_each_window(house: House) -> None:
     stats = Stats(house.store, house.clock)
     first = stats.buckets("1h")
     end(house, house.clock.now)
@@ -107,7 +107,7 @@ def test_an_answer_is_kept_for_a_while_and_counted_once(house: House) -> None:
     assert stats.buckets("24h")[-1]["completed"] == 1
 
 
-def test_the_store_counts_what_ended_and_no_clean_up_lowers_it(house: House) -> None:
+def test_the_counts_of_all_that_ever_ended_survive_the_clean_up(house: House) -> None:
     now = house.clock.now
     end(house, now)
     end(house, now)
@@ -124,9 +124,9 @@ def test_the_statistics_over_http(make_server: Callable[..., Server]) -> None:
     server = make_server()
     job_id = server.client.submit({"type": "add", "params": {"x": 1, "y": 2}})["jobId"]
     server.wait_for(job_id)
-    for window, how_many in (("1h", 60), ("24h", 48)):
+    for window, count in (("1h", 60), ("24h", 48)):
         found = server.http.get("/api/worker/stats", params={"window": window}).json()["buckets"]
-        assert len(found) == how_many
+        assert len(found) == count
         assert sum(bucket["completed"] for bucket in found) == 1
         assert max(bucket["p95Seconds"] or 0 for bucket in found) > 0
     answer = server.http.get("/api/worker/stats", params={"window": "1w"})

@@ -244,7 +244,7 @@ def test_options_go_before_the_environment_and_that_before_the_file(
     monkeypatch.setenv("ROBOTNI_TIMEOUT", "8")
     monkeypatch.setenv("ROBOTNI_EXPIRES", "10")
     seen: List[Any] = []
-    monkeypatch.setattr("robotni.bootstrap._web", seen.append)
+    monkeypatch.setattr("robotni.bootstrap._build_web", seen.append)
     robotni.create_app(tmp_path, expires=11, script_roots=[tmp_path / "jobs"])
     (settings,) = seen
     assert (settings.workers, settings.timeout, settings.expires) == (2, 8, 11)
@@ -271,9 +271,9 @@ def test_a_project_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
     [
         ({"wrokers": 3}, "ROBOTNI_WROKERS is not a setting; did you mean ROBOTNI_WORKERS?"),
         ({"workers": 0}, "ROBOTNI_WORKERS=0: "),
-        ({"root_path": "jobs"}, "ROBOTNI_ROOT_PATH=jobs: write a path like /robotni"),
-        ({"root_path": "/a/../b"}, "ROBOTNI_ROOT_PATH=/a/../b: write a path"),
-        ({"root_path": "//evil.example"}, "ROBOTNI_ROOT_PATH=//evil.example: write a path"),
+        ({"root_path": "jobs"}, "ROBOTNI_ROOT_PATH=jobs: must be a path such as /robotni"),
+        ({"root_path": "/a/../b"}, "ROBOTNI_ROOT_PATH=/a/../b: must be a path"),
+        ({"root_path": "//evil.example"}, "ROBOTNI_ROOT_PATH=//evil.example: must be a path"),
         ({"log_format": "xml"}, "ROBOTNI_LOG_FORMAT=xml: "),
     ],
 )

@@ -1,4 +1,4 @@
-"""The verbs of a client, on a real store: what is stored, what is refused, what is seen."""
+"""The calls of a client on a real store: what is stored, what is refused, what is shown."""
 
 import math
 import sqlite3
@@ -28,14 +28,14 @@ def claimed(house: House, **fields: Any) -> Job:
     return job
 
 
-def test_a_submitted_job_is_stored_and_the_worker_is_notified(house: House) -> None:
+def test_a_submitted_job_is_stored_and_wakes_up_the_worker(house: House) -> None:
     job = submit(house)
     assert house.store.get(job.job_id) == job
     assert house.executor.reserve_next() == job
     assert house.notifies == 1
 
 
-def test_relative_paths_are_taken_from_the_project_folder(house: House) -> None:
+def test_relative_paths_start_at_the_project_folder(house: House) -> None:
     job = submit(house)
     assert job.script == str(house.project / "hello.py")
     assert job.venv == str(house.project / ".venv")
@@ -57,11 +57,11 @@ def test_a_delayed_job_is_not_run_until_it_is_due(house: House) -> None:
     assert house.engine.get(job.job_id).status == "pending"
 
 
-def test_a_run_at_in_the_past_is_due_at_once(house: House) -> None:
+def test_a_job_whose_run_at_is_in_the_past_is_pending(house: House) -> None:
     assert submit(house, runAt="2026-01-01T00:00:00Z").status == "pending"
 
 
-def test_a_job_that_waited_too_long_expires_instead_of_starting(house: House) -> None:
+def test_a_claim_expires_a_job_that_has_waited_too_long(house: House) -> None:
     job = submit(house, expires=60)
     house.clock.now += 61
     assert house.claim(job.job_id) is None
@@ -71,32 +71,34 @@ def test_a_job_that_waited_too_long_expires_instead_of_starting(house: House) ->
     assert job.finished_at == house.clock.now
 
 
-def test_the_sweep_expires_what_nobody_claims(house: House) -> None:
+def test_maintenance_expires_jobs_that_have_waited_too_long(house: House) -> None:
     job = submit(house, expires=60)
     house.clock.now += 61
     house.maintenance.expire()
     assert house.engine.get(job.job_id).status == "failed"
 
 
-def test_what_expires_is_failed_in_batches_and_not_read_whole(house: House) -> None:
+def test_jobs_expire_in_batches_and_their_rows_are_not_read_whole(house: House) -> None:
     jobs = [submit(house, expires=60, stdin="large") for _ in range(2 * BATCH + 1)]
-    patient = submit(house)
+    without_expires = submit(house)
     house.maintenance.clean()
     house.clock.now += 61
-    said: List[str] = []
-    with statements(house, said):
+    executed: List[str] = []
+    with statements(house, executed):
         assert house.maintenance.run() == 0
         assert house.engine.counts()["failed"] == BATCH
         assert house.maintenance.run() == 0
         assert house.maintenance.run() > 0
     assert house.engine.counts()["failed"] == len(jobs)
-    looks = [words for words in said if words.startswith("SELECT") and "expires <" in words]
-    assert looks and not [words for words in looks if "stdin" in words]
-    assert sum(words.startswith("COMMIT") for words in said) < 20
-    assert house.engine.get(patient.job_id).status == "pending"
+    reads = [sql for sql in executed if sql.startswith("SELECT") and "expires <" in sql]
+    assert reads and not [sql for sql in reads if "stdin" in sql]
+    assert sum(sql.startswith("COMMIT") for sql in executed) < 20
+    assert house.engine.get(without_expires.job_id).status == "pending"
 
 
-def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]) -> None:
+def test_a_submit_beyond_max_pending_is_refused_and_not_stored(
+    make_house: Callable[..., House],
+) -> None:
     house = make_house(max_pending=2)
     submit(house)
     submit(house, delay=60)
@@ -105,7 +107,7 @@ def test_max_pending_refuses_and_stores_nothing(make_house: Callable[..., House]
     assert sum(house.engine.counts().values()) == 2
 
 
-def test_the_same_key_and_body_give_the_first_job(house: House) -> None:
+def test_the_same_key_and_body_return_the_first_job(house: House) -> None:
     request = JobRequest.model_validate(HELLO)
     first = house.engine.submit(request, "key", "digest")
     second = house.engine.submit(request, "key", "digest")
@@ -117,23 +119,23 @@ def test_the_same_key_and_body_give_the_first_job(house: House) -> None:
 
 
 @pytest.mark.parametrize("delay", [None, 60])
-def test_what_waits_is_cancelled_at_once(house: House, delay: Any) -> None:
+def test_a_waiting_job_is_cancelled_at_once(house: House, delay: Any) -> None:
     job = house.engine.cancel(submit(house, delay=delay).job_id)
     assert (job.status, job.finished_at, job.output) == ("cancelled", house.clock.now, "")
     assert house.engine.cancel(job.job_id).status == "cancelled"
     assert house.claim(job.job_id) is None
 
 
-def test_what_runs_is_asked_to_end(house: House) -> None:
+def test_a_cancel_of_a_running_job_is_requested_from_its_shim(house: House) -> None:
     job = claimed(house)
-    asked = house.engine.cancel(job.job_id)
-    assert (asked.status, asked.cancel_requested_at) == ("running", house.clock.now)
+    shown = house.engine.cancel(job.job_id)
+    assert (shown.status, shown.cancel_requested_at) == ("running", house.clock.now)
     assert (house.datadir.jobs / job.job_id / "1" / "cancel").exists()
     house.clock.now += 5
-    assert house.engine.cancel(job.job_id).cancel_requested_at == asked.cancel_requested_at
+    assert house.engine.cancel(job.job_id).cancel_requested_at == shown.cancel_requested_at
 
 
-def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: House) -> None:
+def test_a_job_that_succeeds_before_the_cancel_reaches_it_is_completed(house: House) -> None:
     job = claimed(house)
     house.engine.cancel(job.job_id)
     house.executor.completer.complete(job, ExitFacts(exit_code=0))
@@ -142,14 +144,14 @@ def test_a_cancel_that_loses_against_a_successful_end_stays_completed(house: Hou
         house.engine.cancel(job.job_id)
 
 
-def test_a_cancelled_job_is_not_tried_again(house: House) -> None:
+def test_a_cancelled_job_is_not_retried(house: House) -> None:
     job = claimed(house, retries=3)
     house.engine.cancel(job.job_id)
     house.executor.completer.complete(job, ExitFacts(signal="SIGTERM", stopped_by="cancel"))
     assert house.engine.get(job.job_id).status == "cancelled"
 
 
-def test_a_late_worker_cannot_overwrite_a_job_that_has_ended(house: House) -> None:
+def test_a_late_worker_cannot_change_a_job_that_has_ended(house: House) -> None:
     job = claimed(house)
     house.executor.completer.complete(job, ExitFacts(exit_code=0))
     house.executor.completer.complete(job, ExitFacts(lost=True))
@@ -166,7 +168,7 @@ def test_a_late_worker_cannot_end_the_next_run(house: House) -> None:
     assert (job.status, job.attempt, len(job.attempts)) == ("running", 2, 2)
 
 
-def test_retries_wait_twice_as_long_each_time(house: House) -> None:
+def test_the_delay_before_a_retry_doubles_each_time(house: House) -> None:
     job = claimed(house, retries=3, retryDelay=10)
     waits = []
     for _ in range(3):
@@ -187,7 +189,7 @@ def test_retries_wait_twice_as_long_each_time(house: House) -> None:
     assert [a.attempt for a in ended.attempts] == [1, 2, 3, 4]
 
 
-def test_a_run_that_never_started_gives_its_attempt_back(house: House) -> None:
+def test_the_attempt_of_a_run_that_never_started_is_given_back(house: House) -> None:
     job = claimed(house)
     house.executor.completer.release(job, "a test")
     again = house.claim(job.job_id)
@@ -195,7 +197,7 @@ def test_a_run_that_never_started_gives_its_attempt_back(house: House) -> None:
     assert (again.attempt, again.run) == (1, 2)
 
 
-def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
+def test_retry_makes_a_new_job_from_the_same_request(house: House) -> None:
     job = claimed(house, args=["a"], env={"X": "1"}, timeout=7, project="p", stdin="s")
     with pytest.raises(Conflict):
         house.engine.retry(job.job_id)
@@ -207,7 +209,7 @@ def test_retry_makes_a_new_job_of_the_same_request(house: House) -> None:
     assert (again.status, again.attempt) == ("pending", 0)
 
 
-def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
+def test_flush_cancels_all_waiting_jobs_and_nothing_else(house: House) -> None:
     running, ended = claimed(house), claimed(house)
     house.executor.completer.complete(ended, ExitFacts(exit_code=0))
     for delay in (None, None, 60):
@@ -218,20 +220,18 @@ def test_flush_cancels_all_that_waits_and_nothing_else(house: House) -> None:
     assert house.engine.counts()["cancelled"] == 3
 
 
-def test_flush_lets_other_writers_have_their_turn(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flush_cancels_in_batches(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robotni.storage.store.BATCH", 2)
     for delay in (None, 60, None, None, 60):
         submit(house, delay=delay)
-    said: List[str] = []
-    with statements(house, said):
+    executed: List[str] = []
+    with statements(house, executed):
         assert house.engine.flush() == {"pending": 3, "scheduled": 2}
-    assert said.count("COMMIT") == 3
+    assert executed.count("COMMIT") == 3
     assert house.engine.counts()["cancelled"] == 5
 
 
-def test_all_that_is_due_becomes_pending_though_it_is_more_than_a_batch(
+def test_all_due_jobs_become_pending_also_when_they_exceed_a_batch(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("robotni.storage.store.BATCH", 2)
@@ -243,7 +243,7 @@ def test_all_that_is_due_becomes_pending_though_it_is_more_than_a_batch(
     assert max(pauses[:2]) < 0.1
 
 
-def test_the_write_ahead_log_ends_again_where_readers_let_it(
+def test_the_write_ahead_log_is_emptied_when_no_reader_is_left(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("robotni.storage.database.LOG_LIMIT", 1 << 20)
@@ -254,7 +254,7 @@ def test_the_write_ahead_log_ends_again_where_readers_let_it(
     for _ in range(40):
         submit(house, stdin="x" * 50_000)
     assert log.stat().st_size > 1 << 20
-    house.maintenance.expire()  # a reader is there: nothing is lost, nobody waits for long
+    house.maintenance.expire()  # with a reader: nothing is lost, and no thread waits long
     reader.execute("COMMIT")
     house.maintenance.expire()
     assert log.stat().st_size == 0
@@ -262,7 +262,7 @@ def test_the_write_ahead_log_ends_again_where_readers_let_it(
     reader.close()
 
 
-def test_what_has_started_cannot_be_revoked(house: House) -> None:
+def test_only_a_job_that_has_not_started_can_be_revoked(house: House) -> None:
     waiting, running = submit(house), claimed(house)
     assert house.engine.revoke(waiting.job_id).status == "cancelled"
     assert house.engine.revoke(waiting.job_id).status == "cancelled"
@@ -271,14 +271,14 @@ def test_what_has_started_cannot_be_revoked(house: House) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "", "../x", "x" * 5000])
-def test_an_unknown_id_is_not_found_by_any_verb(house: House, job_id: str) -> None:
+def test_an_unknown_id_is_not_found_by_any_call(house: House, job_id: str) -> None:
     for verb in (house.engine.get, house.engine.cancel, house.engine.retry, house.engine.revoke,
                  house.engine.output):  # fmt: skip
         with pytest.raises(NotFound):
             verb(job_id)
 
 
-def test_pages_have_no_gap_and_no_double(house: House) -> None:
+def test_the_pages_of_a_list_have_each_job_once(house: House) -> None:
     ids = []
     for _ in range(7):
         house.clock.now += 0.001
@@ -292,7 +292,7 @@ def test_pages_have_no_gap_and_no_double(house: House) -> None:
     assert seen == ids[::-1]
 
 
-def test_filters_narrow_a_list(house: House) -> None:
+def test_a_list_is_filtered(house: House) -> None:
     (house.project / "other.py").touch()
     hello, other = submit(house, project="a"), submit(house, script="other.py")
     added = house.engine.submit(JobRequest(type="add", params={"x": 1, "y": 2})).job
@@ -310,32 +310,32 @@ def test_filters_narrow_a_list(house: House) -> None:
     assert ids(status=["failed"]) == set()
 
 
-def test_a_running_job_shows_its_output_size_and_progress(house: House) -> None:
+def test_a_running_job_has_its_output_size_and_progress(house: House) -> None:
     job = claimed(house)
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_text("12345")
     (folder / "progress").write_text("10 begun\n40.5 half way\nnonsense\n")
-    seen = house.engine.get(job.job_id)
-    assert (seen.output, seen.output_bytes) == (None, 5)
-    assert seen.progress is not None
-    assert (seen.progress.percent, seen.progress.message) == (40.5, "half way")
+    shown = house.engine.get(job.job_id)
+    assert (shown.output, shown.output_bytes) == (None, 5)
+    assert shown.progress is not None
+    assert (shown.progress.percent, shown.progress.message) == (40.5, "half way")
 
 
-def test_the_output_of_an_ended_job_is_its_last_64_kib(house: House) -> None:
+def test_a_job_that_has_ended_has_the_last_64_kib_of_its_output(house: House) -> None:
     job = claimed(house)
     folder = house.datadir.jobs / job.job_id / "1"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "output").write_bytes(b"x" * 100_000 + b"\xff end")
     house.executor.completer.complete(job, ExitFacts(exit_code=0))
-    seen = house.engine.get(job.job_id)
-    assert seen.output is not None
-    assert seen.output.endswith("x\N{REPLACEMENT CHARACTER} end")
-    assert len(seen.output.encode()) <= 64 * 1024 + 2
-    assert seen.output_truncated
+    shown = house.engine.get(job.job_id)
+    assert shown.output is not None
+    assert shown.output.endswith("x\N{REPLACEMENT CHARACTER} end")
+    assert len(shown.output.encode()) <= 64 * 1024 + 2
+    assert shown.output_truncated
 
 
-def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
+def test_the_slo_is_the_share_of_attempts_without_timeout(house: House) -> None:
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
     for facts in (ExitFacts(exit_code=0), ExitFacts(exit_code=1), ExitFacts(stopped_by="timeout")):
         house.executor.completer.complete(claimed(house), facts)
@@ -345,7 +345,7 @@ def test_the_slo_counts_attempts_that_timed_out(house: House) -> None:
     assert house.engine.status()["slo"]["completedWithinTimeout"] is None
 
 
-def test_a_worker_is_needed_for_work_for_orphans_and_at_midnight(house: House) -> None:
+def test_a_worker_is_needed_for_jobs_for_running_rows_and_for_the_clean_up(house: House) -> None:
     assert house.engine.needs_worker_in() == 0  # today's clean-up
     house.maintenance.clean()
     assert house.engine.needs_worker_in() == math.inf
@@ -359,7 +359,7 @@ def test_a_worker_is_needed_for_work_for_orphans_and_at_midnight(house: House) -
     assert house.engine.needs_worker_in() == 0
 
 
-def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
+def test_the_clean_up_deletes_old_jobs_with_their_folders_once_a_day(
     make_house: Callable[..., House],
 ) -> None:
     house = make_house(retention_days=30)
@@ -378,7 +378,7 @@ def test_clean_deletes_old_jobs_with_their_folders_once_per_local_date(
     assert house.engine.get(waiting.job_id).status == "pending"
 
 
-def test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back(house: House) -> None:
+def test_the_clean_up_runs_once_a_day_also_when_the_clock_jumps_back(house: House) -> None:
     days = []
     for jump in (0, 3600, 86400, -7200, 86400 * 3, -86400 * 3, 1):
         house.clock.now += jump
@@ -388,7 +388,7 @@ def test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back(house: Ho
     assert days == [1, 0, 1, 0, 1, 0, 0]
 
 
-def test_sqlite_keeps_its_promise_of_durability(house: House) -> None:
+def test_sqlite_writes_durably(house: House) -> None:
     db = house.store._db
     db.close()
     assert db.sql("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -1,4 +1,4 @@
-"""Preflight on real files: what may run, and the sentence for what may not."""
+"""Preflight on real files: which paths a job may have, and the sentence for each problem."""
 
 import os
 import re
@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from robotni.engine.preflight import JobPaths, Preflight, venv_problem, venv_python
 from robotni.errors import InvalidRequest
-from robotni.settings import load
+from robotni.settings import load_settings
 from robotni.tests.processes import make_venv
 
 Check = Callable[..., Dict[str, str]]
 
 
-def faults(preflight: Preflight, **names: Optional[str]) -> Dict[str, str]:
-    """What is wrong with a place, by pointer; empty when nothing is."""
-    place = preflight.resolve(
+def problems_of(preflight: Preflight, **names: Optional[str]) -> Dict[str, str]:
+    """The problems of a job's paths by pointer; empty when there are none."""
+    paths = preflight.resolve(
         names.get("script"), names.get("module"), names.get("venv"), names.get("cwd")
     )
     try:
-        preflight.check(place)
+        preflight.check(paths)
     except InvalidRequest as error:
         return dict(error.errors)
     return {}
@@ -35,9 +35,9 @@ def faults(preflight: Preflight, **names: Optional[str]) -> Dict[str, str]:
 
 @pytest.fixture
 def check(project: Path) -> Check:
-    """Checks names against a project whose only root it is itself."""
+    """Checks paths with the project folder as the only root."""
     preflight = Preflight(project, (project,))
-    return lambda **names: faults(preflight, **names)
+    return lambda **names: problems_of(preflight, **names)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_script_in_its_venv_is_fine_by_relative_and_by_absolute_path(
+def test_a_script_and_its_venv_may_be_relative_or_absolute_paths(
     check: Check, project: Path
 ) -> None:
     assert check(script="hello.py", venv=".venv") == {}
@@ -61,23 +61,23 @@ def test_a_script_in_its_venv_is_fine_by_relative_and_by_absolute_path(
     assert check(script="./hello.py", venv=".venv/", cwd=".") == {}
 
 
-def test_relative_paths_are_taken_from_the_project_folder(project: Path) -> None:
+def test_relative_paths_start_at_the_project_folder(project: Path) -> None:
     preflight = Preflight(project, (project,))
-    place = preflight.resolve("jobs//a.py", None, ".venv/", None)
-    assert place == JobPaths(f"{project}/jobs/a.py", None, f"{project}/.venv", str(project))
+    paths = preflight.resolve("jobs//a.py", None, ".venv/", None)
+    assert paths == JobPaths(f"{project}/jobs/a.py", None, f"{project}/.venv", str(project))
     assert preflight.resolve(None, "jobs.a", None, "jobs") == JobPaths(
         None, "jobs.a", None, f"{project}/jobs"
     )
 
 
-def test_all_that_is_wrong_is_said_at_once(check: Check) -> None:
+def test_all_problems_are_reported_at_once(check: Check) -> None:
     assert set(check(script="no.py", venv="no", cwd="no")) == {"/script", "/venv", "/cwd"}
 
 
 # scripts
 
 
-def test_a_script_that_does_not_exist(check: Check, project: Path) -> None:
+def test_a_missing_script_is_refused(check: Check, project: Path) -> None:
     assert check(script="no.py") == {
         "/script": f"{project}/no.py does not exist; give the path of a Python script"
     }
@@ -88,7 +88,7 @@ def test_a_script_that_does_not_exist(check: Check, project: Path) -> None:
     ["-c", "hello.py/x", "x" * 300, "a/" * 2000 + "b"],
     ids=["option", "below a file", "long name", "long path"],
 )
-def test_a_name_no_file_can_have_does_not_exist(check: Check, name: str) -> None:
+def test_a_path_that_no_file_can_have_does_not_exist(check: Check, name: str) -> None:
     assert "does not exist" in check(script=name)["/script"]
 
 
@@ -96,14 +96,14 @@ def test_a_name_no_file_can_have_does_not_exist(check: Check, name: str) -> None
     "make, words",
     [
         (os.mkdir, "is a folder"),
-        (os.mkfifo, "is no regular file"),
+        (os.mkfifo, "is not a regular file"),
         (lambda path: os.symlink("/dev/null", path), "is outside the folders"),
         (lambda path: os.symlink("loop.py", path), "does not exist"),
         (lambda path: os.symlink("gone.py", path), "does not exist"),
         (lambda path: os.symlink(".venv", path), "is a folder"),
     ],
 )
-def test_what_is_no_regular_file_is_no_script_and_nothing_waits_for_it(
+def test_a_script_must_be_a_regular_file_and_the_check_never_blocks(
     check: Check, project: Path, make: Any, words: str
 ) -> None:
     make(project / "loop.py")
@@ -114,7 +114,7 @@ def test_what_is_no_regular_file_is_no_script_and_nothing_waits_for_it(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_script_that_cannot_be_read(check: Check, project: Path) -> None:
+def test_an_unreadable_script_is_refused(check: Check, project: Path) -> None:
     (project / "hello.py").chmod(0)
     assert "cannot be read" in check(script="hello.py")["/script"]
 
@@ -131,8 +131,8 @@ def test_a_link_within_the_roots_is_followed(check: Check, project: Path) -> Non
 
 
 @pytest.fixture
-def ways_out(project: Path, outside: Path) -> Path:
-    """Links in the project that lead out of it, to what exists and to what does not."""
+def links_out(project: Path, outside: Path) -> Path:
+    """The project with links that lead out of it, to existing and to missing files."""
     for name in ("there", "gone"):
         (project / f"{name}.py").symlink_to(outside / f"{name}.py")
     (project / "folder").symlink_to(outside, target_is_directory=True)
@@ -149,7 +149,7 @@ def ways_out(project: Path, outside: Path) -> Path:
     "path",
     [
         "{outside}/there.py",
-        "{project}2/there.py",  # begins like the root
+        "{project}2/there.py",  # begins with the name of the root
         "{project}/../{outside.name}/there.py",
         "there.py",
         "chain.py",
@@ -161,12 +161,12 @@ def ways_out(project: Path, outside: Path) -> Path:
     ],
 )
 def test_no_script_runs_from_outside_the_roots(
-    check: Check, ways_out: Path, outside: Path, path: str
+    check: Check, links_out: Path, outside: Path, path: str
 ) -> None:
-    twin = Path(f"{ways_out}2")
-    twin.mkdir()
-    (twin / "there.py").write_text("")
-    found = check(script=path.format(project=ways_out, outside=outside))
+    similar = Path(f"{links_out}2")
+    similar.mkdir()
+    (similar / "there.py").write_text("")
+    found = check(script=path.format(project=links_out, outside=outside))
     assert list(found) == ["/script"]
     assert "is outside the folders scripts may run from" in found["/script"]
 
@@ -196,8 +196,8 @@ def test_no_script_runs_from_outside_the_roots(
         ("module", "folder.package", "folder.nothing"),
     ],
 )
-def test_outside_the_answer_is_the_same_whether_or_not_the_target_exists(
-    check: Check, ways_out: Path, outside: Path, kind: str, there: str, gone: str
+def test_the_answer_for_a_path_outside_is_the_same_whether_or_not_it_exists(
+    check: Check, links_out: Path, outside: Path, kind: str, there: str, gone: str
 ) -> None:
     answers = []
     for path in (there.format(outside=outside), gone.format(outside=outside)):
@@ -225,51 +225,51 @@ def test_outside_the_answer_is_the_same_whether_or_not_the_target_exists(
         ("module", "folder.package"),
     ],
 )
-def test_the_setting_an_answer_names_mends_it_and_opens_no_more_than_it_must(
-    check: Check, ways_out: Path, outside: Path, kind: str, path: str
+def test_the_suggested_setting_allows_the_path_and_no_more_than_needed(
+    check: Check, links_out: Path, outside: Path, kind: str, path: str
 ) -> None:
     path = path.format(outside=outside)
     (sentence,) = check(**{kind: path}).values()
     (assignment,) = shlex.split(sentence[sentence.index("ROBOTNI_SCRIPT_ROOTS=") :])
-    roots = load(dict([assignment.split("=", 1)]), ways_out).script_roots
-    assert roots[:-1] == (ways_out,)
+    roots = load_settings(dict([assignment.split("=", 1)]), links_out).script_roots
+    assert roots[:-1] == (links_out,)
     assert outside == roots[-1] or outside in roots[-1].parents
-    assert faults(Preflight(ways_out, roots), **{kind: path}) == {}
+    assert problems_of(Preflight(links_out, roots), **{kind: path}) == {}
 
 
-def test_the_setting_can_be_pasted_when_a_folder_has_a_space(project: Path) -> None:
-    (sentence,) = faults(Preflight(project, (project,)), script="/srv/my jobs/a.py").values()
+def test_the_suggested_setting_is_quoted_for_a_shell(project: Path) -> None:
+    (sentence,) = problems_of(Preflight(project, (project,)), script="/srv/my jobs/a.py").values()
     assert sentence.endswith(f"ROBOTNI_SCRIPT_ROOTS='{project}:/srv/my jobs'")
 
 
-def test_a_root_that_is_a_link_takes_both_spellings(project: Path, tmp_path: Path) -> None:
+def test_a_root_given_by_a_link_allows_both_of_its_paths(project: Path, tmp_path: Path) -> None:
     link = tmp_path / "link-to-project"
     link.symlink_to(project, target_is_directory=True)
     preflight = Preflight(project, (link,))
     for folder in (link, project):
-        assert faults(preflight, script=f"{folder}/hello.py", venv=f"{folder}/.venv") == {}
+        assert problems_of(preflight, script=f"{folder}/hello.py", venv=f"{folder}/.venv") == {}
 
 
-def test_the_root_of_the_file_system_holds_everything(project: Path, outside: Path) -> None:
+def test_the_file_system_root_allows_every_path(project: Path, outside: Path) -> None:
     preflight = Preflight(project, (Path("/"),))
-    assert faults(preflight, script=f"{outside}/there.py", venv=".venv", cwd="/") == {}
+    assert problems_of(preflight, script=f"{outside}/there.py", venv=".venv", cwd="/") == {}
 
 
-def test_one_of_several_roots_is_enough(project: Path, outside: Path) -> None:
+def test_a_path_must_be_in_one_of_the_roots(project: Path, outside: Path) -> None:
     preflight = Preflight(project, (outside, project / "jobs"))
-    assert faults(preflight, script=f"{outside}/there.py", venv=f"{outside}/venv") == {}
-    assert list(faults(preflight, script="hello.py", venv=".venv")) == ["/script", "/venv"]
+    assert problems_of(preflight, script=f"{outside}/there.py", venv=f"{outside}/venv") == {}
+    assert list(problems_of(preflight, script="hello.py", venv=".venv")) == ["/script", "/venv"]
 
 
-def test_the_project_folder_may_be_worked_in_even_where_no_script_may_run(
+def test_the_project_folder_may_be_the_working_folder_also_outside_the_roots(
     project: Path, outside: Path
 ) -> None:
     preflight = Preflight(project, (outside,))
-    assert faults(preflight, script=f"{outside}/there.py") == {}
-    assert list(faults(preflight, module="hello")) == ["/module"]
+    assert problems_of(preflight, script=f"{outside}/there.py") == {}
+    assert list(problems_of(preflight, module="hello")) == ["/module"]
 
 
-def test_a_script_swapped_for_a_link_is_seen_at_the_next_check(
+def test_a_script_replaced_by_a_link_is_refused_at_the_next_check(
     check: Check, project: Path, outside: Path
 ) -> None:
     assert check(script="hello.py") == {}
@@ -290,10 +290,10 @@ TARGETS = st.tuples(st.sampled_from(["", "{base}/", "{base}/project/", "{base}/o
         TARGETS.map("".join),
         max_size=6,
     ),
-    asked=PATHS,
+    script=PATHS,
 )
-def test_through_whatever_links_nothing_outside_is_taken(
-    tmp_path_factory: pytest.TempPathFactory, links: Any, asked: str
+def test_no_combination_of_links_leads_outside(
+    tmp_path_factory: pytest.TempPathFactory, links: Any, script: str
 ) -> None:
     base = tmp_path_factory.mktemp("links")
     for folder in ("project", "project/d", "outside", "outside/d"):
@@ -303,7 +303,7 @@ def test_through_whatever_links_nothing_outside_is_taken(
         (base / folder / name).symlink_to(target.format(base=base))
     project = base / "project"
     for roots in ((project,), (project, project / "a"), (project / "b",)):
-        path = os.path.join(project, asked)  # as written: the request refuses '..', this need not
+        path = os.path.join(project, script)  # with the '..' that a request must not have
         inside = [os.path.realpath(root) for root in roots]
         found = {}
         try:
@@ -313,7 +313,7 @@ def test_through_whatever_links_nothing_outside_is_taken(
         real = os.path.realpath(path)
         if not found:
             assert any(real == root or real.startswith(root + "/") for root in inside)
-        elif not links and ".." not in asked and roots[0] == project:
+        elif not links and ".." not in script and roots[0] == project:
             assert "outside the folders" not in found["/script"]
 
 
@@ -321,10 +321,11 @@ def test_through_whatever_links_nothing_outside_is_taken(
 
 
 @pytest.mark.parametrize("cwd", ["hello.py", "no/such", "link"])
-def test_a_working_folder_must_be_one(check: Check, project: Path, cwd: str) -> None:
+def test_a_working_folder_must_be_a_folder(check: Check, project: Path, cwd: str) -> None:
     (project / "link").symlink_to("gone")
     assert check(cwd=cwd) == {
-        "/cwd": f"{project}/{cwd} is no folder; create it, or leave cwd out for the project folder"
+        "/cwd": f"{project}/{cwd} is not a folder; create it, or leave cwd out for the project "
+        "folder"
     }
 
 
@@ -343,7 +344,7 @@ def modules(project: Path) -> Path:
 @pytest.mark.parametrize(
     "module, cwd", [("jobs.nightly", "."), ("nightly", "jobs"), ("jobs.tool", "."), ("hello", ".")]
 )
-def test_a_module_or_a_package_with_main_is_found_under_cwd(
+def test_a_module_or_a_package_with_main_is_found_below_cwd(
     check: Check, modules: Path, module: str, cwd: str
 ) -> None:
     assert check(module=module, cwd=cwd, venv=".venv") == {}
@@ -352,22 +353,24 @@ def test_a_module_or_a_package_with_main_is_found_under_cwd(
 @pytest.mark.parametrize(
     "module", ["nightly", "jobs.no", "plain", "jobs", "json", "pipe", "os.path"]
 )
-def test_a_module_that_is_not_under_cwd(check: Check, modules: Path, module: str) -> None:
+def test_a_module_that_is_not_below_cwd_is_refused(
+    check: Check, modules: Path, module: str
+) -> None:
     (sentence,) = check(module=module).values()
     assert sentence == (
-        f"module {module} is not under {modules} (neither {module.replace('.', '/')}.py nor a "
-        "package with a __main__.py); set cwd to the folder that holds it"
+        f"module {module} is not below {modules} (there is neither {module.replace('.', '/')}.py "
+        "nor a package with a __main__.py); set cwd to the folder that holds it"
     )
 
 
-def test_of_a_wrong_cwd_and_its_module_only_cwd_is_told(check: Check) -> None:
+def test_the_module_is_not_checked_when_cwd_is_wrong(check: Check) -> None:
     assert list(check(module="hello", cwd="no")) == ["/cwd"]
 
 
 # venvs
 
 
-def test_a_venv_that_does_not_exist_comes_with_the_command_that_makes_it(
+def test_a_missing_venv_is_refused_with_the_command_that_creates_it(
     check: Check, project: Path
 ) -> None:
     assert check(venv="new venv") == {
@@ -376,20 +379,30 @@ def test_a_venv_that_does_not_exist_comes_with_the_command_that_makes_it(
     }
 
 
-def test_a_venv_that_is_a_file(check: Check, project: Path) -> None:
+def test_a_venv_that_is_a_file_is_refused(check: Check, project: Path) -> None:
     assert check(venv="hello.py") == {
-        "/venv": f"{project}/hello.py is no folder; create a virtual environment with: "
-        f"python3 -m venv {project}/hello.py"
+        "/venv": f"{project}/hello.py is not a folder; give the folder of a virtual environment"
     }
 
 
-def test_a_folder_without_pyvenv_cfg_is_no_venv(check: Check, project: Path) -> None:
+def test_a_folder_without_pyvenv_cfg_is_not_a_venv(check: Check, project: Path) -> None:
+    assert check(venv=".") == {
+        "/venv": f"{project} is not a virtual environment (it has no pyvenv.cfg); create one with: "
+        f"python3 -m venv {project}"
+    }
+
+
+def test_no_venv_is_to_be_created_in_a_folder_that_has_another_python(
+    check: Check, project: Path
+) -> None:
     (project / ".venv" / "pyvenv.cfg").unlink()
-    assert "no virtual environment (no pyvenv.cfg)" in check(venv=".venv")["/venv"]
-    assert "no virtual environment" in check(venv=".")["/venv"]
+    assert check(venv=".venv") == {
+        "/venv": f"{project}/.venv is not a virtual environment (it has no pyvenv.cfg); "
+        "give the folder of one"
+    }
 
 
-def test_a_venv_whose_interpreter_is_gone_names_it_and_how_to_recreate(
+def test_a_venv_whose_interpreter_is_gone_is_refused_with_its_name_and_a_command(
     check: Check, project: Path, tmp_path: Path
 ) -> None:
     python = project / ".venv" / "bin" / "python"
@@ -399,12 +412,12 @@ def test_a_venv_whose_interpreter_is_gone_names_it_and_how_to_recreate(
     python.symlink_to("python3")
     (sentence,) = check(venv=".venv").values()
     assert sentence == (
-        f"{project}/.venv points at python3.9, which is gone; recreate it with: "
+        f"{project}/.venv links to python3.9, which does not exist; recreate it with: "
         f"python3 -m venv --clear {project}/.venv"
     )
 
 
-def test_what_the_sentence_of_a_broken_venv_says_mends_it(check: Check, project: Path) -> None:
+def test_the_suggested_command_repairs_a_broken_venv(check: Check, project: Path) -> None:
     python = project / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/gone/python3.9")
@@ -416,7 +429,7 @@ def test_what_the_sentence_of_a_broken_venv_says_mends_it(check: Check, project:
 
 
 @pytest.mark.parametrize(
-    "spoil, words",
+    "break_it, words",
     [
         (lambda python: None, "has no bin/python; recreate it with"),
         (os.mkdir, "cannot be run; recreate it with"),
@@ -424,19 +437,21 @@ def test_what_the_sentence_of_a_broken_venv_says_mends_it(check: Check, project:
         (lambda python: Path(python).write_text("#!/bin/sh\n"), "cannot be run; recreate it with"),
     ],
 )
-def test_a_venv_whose_python_is_none(check: Check, project: Path, spoil: Any, words: str) -> None:
+def test_a_venv_whose_python_cannot_be_run_is_refused(
+    check: Check, project: Path, break_it: Any, words: str
+) -> None:
     python = project / ".venv" / "bin" / "python"
     python.unlink()
-    spoil(python)
+    break_it(python)
     assert words in check(venv=".venv")["/venv"]
 
 
-def test_a_venv_without_bin(check: Check, project: Path) -> None:
+def test_a_venv_without_bin_is_refused(check: Check, project: Path) -> None:
     shutil.rmtree(project / ".venv" / "bin")
     assert "has no bin/python" in check(venv=".venv")["/venv"]
 
 
-def test_the_python_of_a_venv_is_the_link_itself(check: Check, project: Path) -> None:
+def test_the_python_of_a_venv_is_not_resolved(check: Check, project: Path) -> None:
     python = project / ".venv" / "bin" / "python"
     assert python.is_symlink() and not str(os.path.realpath(python)).startswith(str(project))
     assert venv_python(f"{project}/.venv") == str(python)
@@ -454,33 +469,33 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def test_a_copied_venv_whose_base_is_gone_is_told_so(tmp_path: Path) -> None:
+def test_a_venv_created_by_a_python_that_is_gone_is_refused(tmp_path: Path) -> None:
     make_venv(tmp_path / "copied")
     config = tmp_path / "copied" / "pyvenv.cfg"
     config.write_text(re.sub(r"(?m)^home = .*$", "home = /gone/bin", config.read_text()))
-    fault = Preflight(tmp_path, (tmp_path,))._check_venv(str(tmp_path / "copied"))
-    assert fault is not None
-    assert "built on a Python in /gone/bin, which is gone; recreate it" in fault
+    problem = Preflight(tmp_path, (tmp_path,))._check_venv(str(tmp_path / "copied"))
+    assert problem is not None
+    assert "was created by a Python in /gone/bin, which does not exist; recreate it" in problem
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_configuration_is_read_as_python_reads_it(tmp_path: Path, end: str) -> None:
+def test_pyvenv_cfg_is_read_as_python_reads_it(tmp_path: Path, end: str) -> None:
     make_venv(tmp_path / "venv")
     config = tmp_path / "venv" / "pyvenv.cfg"
     lines = [" HOME=  /gone/bin\t", "include-system-site-packages = false", "home = /other"]
     config.write_bytes(end.join([*lines, *[""] * 60_000]).encode())
-    fault = venv_problem(str(tmp_path / "venv"))
-    assert fault is not None
-    assert "built on a Python in /gone/bin, which is gone" in fault
+    problem = venv_problem(str(tmp_path / "venv"))
+    assert problem is not None
+    assert "was created by a Python in /gone/bin, which does not exist" in problem
 
 
-def test_a_configuration_that_is_no_file_makes_no_venv(tmp_path: Path) -> None:
+def test_a_pyvenv_cfg_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
     make_venv(tmp_path / "venv")
     config = tmp_path / "venv" / "pyvenv.cfg"
     config.unlink()
     for make in (config.mkdir, lambda: os.mkfifo(config)):
         make()
-        fault = venv_problem(str(tmp_path / "venv"))
-        assert fault is not None
-        assert "no virtual environment (no readable pyvenv.cfg)" in fault
+        problem = venv_problem(str(tmp_path / "venv"))
+        assert problem is not None
+        assert "not a virtual environment (it has no readable pyvenv.cfg)" in problem
         config.rmdir() if config.is_dir() else config.unlink()

@@ -1,4 +1,4 @@
-"""The header of a script: a run is warm as the request says, else as the script says of itself."""
+"""The header of a script: how its block is found, and the warm options in it."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from robotni.errors import InvalidRequest
 from robotni.jobs.request import JobRequest
-from robotni.jobs.script_header import block_text
+from robotni.jobs.script_header import find_block
 from robotni.tests.conftest import House
 
 HEADER = """# /// script
@@ -37,13 +37,13 @@ HEADER = """# /// script
         (HEADER, {"preload": ["json"]}, (True, ["json"])),
         (HEADER.replace("true", "false"), {"warm": True}, (True, ["numpy", "os.path"])),
         (HEADER.replace("# warm = true\n", ""), {}, (False, [])),
-        (HEADER.replace("true", "yes"), {}, (False, [])),  # no TOML: not for us to judge
-        ("#" * 70_000 + "\n" + HEADER, {}, (False, [])),  # too far down to be looked for
+        (HEADER.replace("true", "yes"), {}, (False, [])),  # not TOML, which other tools report
+        ("#" * 70_000 + "\n" + HEADER, {}, (False, [])),  # too far from the start of the script
         (HEADER.replace("true", "[" * 8000), {}, (False, [])),
         ("# /// script\n" + "# #robotni\n" * 1000 + "# ///\n", {}, (False, [])),
     ],
 )  # fmt: skip
-def test_a_run_is_warm_as_the_request_says_or_else_the_header(
+def test_the_warm_options_of_the_request_override_those_of_the_header(
     house: House, text: str, request_says: Any, expected: Any
 ) -> None:
     script = house.script(text)
@@ -58,7 +58,7 @@ def test_a_run_is_warm_as_the_request_says_or_else_the_header(
 
 
 @pytest.mark.parametrize(
-    "text, request_says, where, words",
+    "text, request_says, pointer, words",
     [
         (HEADER.replace("true", "1"), {}, "/script", "true or false"),
         (HEADER.replace('["numpy", "os.path"]', '"numpy"'), {}, "/script", "a list"),
@@ -69,46 +69,45 @@ def test_a_run_is_warm_as_the_request_says_or_else_the_header(
         ("", {"preload": ["json"], "warm": False}, "/preload", "add warm: true"),
     ],
 )
-def test_what_cannot_be_warm_is_refused_with_a_reason(
-    house: House, text: str, request_says: Any, where: str, words: str
+def test_wrong_warm_options_are_refused_with_a_sentence(
+    house: House, text: str, request_says: Any, pointer: str, words: str
 ) -> None:
     request = {"script": house.script(text), "venv": ".venv", **request_says}
     with pytest.raises(InvalidRequest) as caught:
         house.engine.submit(JobRequest.model_validate(request))
-    ((pointer, detail),) = caught.value.errors
-    assert pointer == where and words in detail
+    ((found, detail),) = caught.value.errors
+    assert found == pointer and words in detail
 
 
 LINES = ("# /// script", "# ///", "#", "# x = 1", "#y", "", "pass", "# /// other")
-# As PEP 723 has it, with one start and the first end.
+# The pattern of PEP 723, with the first start and the first end.
 BLOCK = re.compile(r"(?m)^# /// script$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///$")
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=12))
-def test_the_block_is_that_of_pep_723(lines: List[str]) -> None:
+def test_the_block_is_the_one_that_pep_723_finds(lines: List[str]) -> None:
     text = "\n".join(lines)
     match = BLOCK.search(text)
     expected = match and "\n".join(line[2:] for line in match["body"].split("\n")[:-1])
-    assert block_text(text) == expected
+    assert find_block(text) == expected
 
 
-ASKING = """
+PARSE_20_TIMES = """
 import signal, sys
-from robotni.jobs.script_header import warm_options
-signal.alarm(20)  # seconds; one of these reads once took two, and ten
-assert {warm_options(open(sys.argv[1]).read()).warm for _ in range(20)} == {False}
+from robotni.jobs.script_header import parse_warm_options
+signal.alarm(20)  # seconds; parsing one of these once took 2 s, the other 10 s
+assert {parse_warm_options(open(sys.argv[1]).read()).warm for _ in range(20)} == {False}
 """
 DOTS = "# /// script\n# a" + ".a" * 30_000 + " = 1\n# ///\n"
 
 
 @pytest.mark.parametrize("text", ["# /// script\n" * 5000, DOTS])
-def test_no_header_holds_up_submits(tmp_path: Path, text: str) -> None:
+def test_a_malicious_header_is_parsed_quickly(tmp_path: Path, text: str) -> None:
     (tmp_path / "odd.py").write_text(text)
-    asking = [sys.executable, "-c", ASKING, str(tmp_path / "odd.py")]
-    subprocess.run(asking, check=True)
+    subprocess.run([sys.executable, "-c", PARSE_20_TIMES, str(tmp_path / "odd.py")], check=True)
 
 
-def test_a_bundled_type_takes_neither_warm_nor_preload(house: House) -> None:
+def test_a_bundled_type_has_no_warm_options(house: House) -> None:
     with pytest.raises(InvalidRequest) as caught:
         house.engine.submit(
             JobRequest(type="add", params={"x": 1, "y": 2}, warm=True, preload=["json"])

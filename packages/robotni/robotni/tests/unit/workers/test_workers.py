@@ -1,4 +1,4 @@
-"""Worker types: what their headers say, what their params may be, and what the bundled ones do."""
+"""Worker types: their headers, the check of their params, and the bundled scripts."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from robotni.errors import InvalidRequest
 from robotni.jobs.request import params_as_flags
-from robotni.workers import CAPABILITIES, Registry, WorkerType, describe
+from robotni.workers import CAPABILITIES, MAX_ERRORS, Registry, WorkerType, read_worker_type
 
 HEADER = """\
 # /// script
@@ -33,7 +33,7 @@ HEADER = """\
 # items = { type = "integer", maximum = 9 }
 # ///
 """
-RAISES = 'raise SystemExit("a header is read, not run")\n'
+RAISES = 'raise SystemExit("a header must be read without running the script")\n'
 
 
 def write(folder: Path, text: str, name: str = "resize.py") -> Path:
@@ -41,29 +41,29 @@ def write(folder: Path, text: str, name: str = "resize.py") -> Path:
     return folder / name
 
 
-def faults(worker_type: WorkerType, params: Dict[str, Any]) -> List[Any]:
+def problems(worker_type: WorkerType, params: Dict[str, Any]) -> List[Any]:
     with pytest.raises(InvalidRequest) as caught:
-        worker_type.check(params)
+        worker_type.check_params(params)
     return [(error.pointer, error.detail) for error in caught.value.errors]
 
 
 @pytest.fixture
 def resize(tmp_path: Path) -> WorkerType:
-    return describe(write(tmp_path, HEADER + RAISES))
+    return read_worker_type(write(tmp_path, HEADER + RAISES))
 
 
 # headers
 
 
-def test_a_script_describes_itself_in_its_header_and_is_not_run(tmp_path: Path) -> None:
+def test_a_header_is_read_without_running_the_script(tmp_path: Path) -> None:
     script = write(tmp_path, f"#!/usr/bin/env python3\n{HEADER}\n{RAISES}")
-    found = describe(script)
+    found = read_worker_type(script)
     assert (found.type, found.title, found.script) == ("resize", "Resize", script)
     assert found.description == "Makes an image smaller."
     assert found.params_schema["properties"]["size"]["items"] == {"type": "integer", "maximum": 9}
 
 
-def test_a_type_is_shown_without_the_path_of_its_script(resize: WorkerType) -> None:
+def test_the_path_of_the_script_of_a_type_is_not_shown(resize: WorkerType) -> None:
     shown = json.loads(resize.model_dump_json(by_alias=True))
     assert set(shown) == {"type", "title", "description", "capabilities", "schema"}
     assert shown["capabilities"] == CAPABILITIES
@@ -85,7 +85,7 @@ def test_a_type_is_shown_without_the_path_of_its_script(resize: WorkerType) -> N
         (HEADER.replace('"Resize"', "5"), "valid string"),
     ],
 )
-def test_a_script_without_a_whole_header_is_an_error(tmp_path: Path, text: str, words: str) -> None:
+def test_an_incomplete_header_is_an_error(tmp_path: Path, text: str, words: str) -> None:
     write(tmp_path, text)
     with pytest.raises(ValueError, match=words):
         Registry(tmp_path)
@@ -94,11 +94,11 @@ def test_a_script_without_a_whole_header_is_an_error(tmp_path: Path, text: str, 
 # the registry
 
 
-def test_a_new_file_is_a_new_type(tmp_path: Path) -> None:
+def test_each_script_in_the_folder_is_a_type(tmp_path: Path) -> None:
     assert [t.type for t in Registry(tmp_path).list()] == ["python-script"]
     write(tmp_path, HEADER)
     write(tmp_path, RAISES, "_helper.py")
-    write(tmp_path, "no script", "notes.txt")
+    write(tmp_path, "not a script", "notes.txt")
     assert [t.type for t in Registry(tmp_path).list()] == ["python-script", "resize"]
 
 
@@ -110,7 +110,7 @@ def test_the_bundled_types_are_listed_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["add", "fakejob", "python-script"])
-def test_the_schema_of_a_bundled_type_is_one_and_its_defaults_fit(name: str) -> None:
+def test_the_schema_of_a_bundled_type_is_valid_and_so_are_its_defaults(name: str) -> None:
     schema = Registry().get(name).params_schema
     Draft202012Validator.check_schema(schema)
     for field in schema.get("properties", {}).values():
@@ -118,11 +118,11 @@ def test_the_schema_of_a_bundled_type_is_one_and_its_defaults_fit(name: str) -> 
             Draft202012Validator(field).validate(field["default"])
 
 
-def test_an_unknown_type_is_told_the_known_ones() -> None:
+def test_an_unknown_type_is_an_error_that_lists_the_types() -> None:
     with pytest.raises(InvalidRequest) as caught:
         Registry().get("resize")
     assert caught.value.errors == [
-        ("/type", "resize is no worker type; known are add, fakejob, python-script")
+        ("/type", "resize is not a worker type; the types are add, fakejob, python-script")
     ]
 
 
@@ -134,7 +134,7 @@ def test_an_unknown_type_is_told_the_known_ones() -> None:
     [
         ("add", {"x": 5, "y": 3}),
         ("add", {"x": -(10**400), "y": 0}),
-        ("add", {"x": 5.0, "y": 3}),  # one number, by JSON Schema
+        ("add", {"x": 5.0, "y": 3}),  # the same number to JSON Schema
         ("fakejob", {}),
         ("fakejob", {"seconds": 0}),
         ("fakejob", {"seconds": 86400}),
@@ -142,8 +142,8 @@ def test_an_unknown_type_is_told_the_known_ones() -> None:
         ("python-script", {"any": ["thing", {"at": "all"}]}),
     ],
 )
-def test_params_that_fit_the_schema_are_taken(name: str, params: Dict[str, Any]) -> None:
-    Registry().get(name).check(params)
+def test_params_that_fit_the_schema_are_accepted(name: str, params: Dict[str, Any]) -> None:
+    Registry().get(name).check_params(params)
 
 
 @pytest.mark.parametrize(
@@ -174,28 +174,28 @@ def test_params_that_fit_the_schema_are_taken(name: str, params: Dict[str, Any])
         ),
     ],
 )
-def test_params_that_break_the_schema_are_refused_with_a_pointer_to_each(
+def test_params_that_violate_the_schema_are_refused_with_a_pointer_to_each(
     name: str, params: Dict[str, Any], found: Any
 ) -> None:
-    assert faults(Registry().get(name), params) == found
+    assert problems(Registry().get(name), params) == found
 
 
-def test_a_pointer_leads_into_lists_and_escapes_names(tmp_path: Path) -> None:
+def test_a_pointer_reaches_into_lists_and_escapes_names(tmp_path: Path) -> None:
     header = HEADER.replace("properties.size]", 'properties."a/b~c"]').replace('"size"', "")
-    odd = describe(write(tmp_path, header))
-    assert faults(odd, {"a/b~c": [1, 10, "x"]}) == [
+    odd = read_worker_type(write(tmp_path, header))
+    assert problems(odd, {"a/b~c": [1, 10, "x"]}) == [
         ("/params/a~1b~0c/1", "10 is greater than the maximum of 9"),
         ("/params/a~1b~0c/2", "'x' is not of type 'integer'"),
     ]
 
 
-def test_the_sentences_of_a_flood_of_faults_are_few_and_short(resize: WorkerType) -> None:
-    found = faults(resize, {"size": ["x" * 10_000] * 1000})
-    assert len(found) == 20
+def test_of_very_many_errors_few_are_reported_and_each_is_short(resize: WorkerType) -> None:
+    found = problems(resize, {"size": ["x" * 10_000] * 1000})
+    assert len(found) == MAX_ERRORS
     assert all(len(detail) < 300 for _, detail in found)
 
 
-# the bundled scripts, run as any Python runs a script
+# the bundled scripts, run without robotni
 
 
 def run(name: str, params: Dict[str, Any], folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -213,14 +213,14 @@ def run(name: str, params: Dict[str, Any], folder: Path) -> "subprocess.Complete
 
 
 @pytest.mark.parametrize("x, y", [(5, 3), (-5, -3), (0, 0), (2.0, 3), (10**3000, 1 - 10**2999)])
-def test_add_adds_exactly(tmp_path: Path, x: Any, y: Any) -> None:
+def test_add_adds_integers_of_any_size(tmp_path: Path, x: Any, y: Any) -> None:
     done = run("add", {"x": x, "y": y}, tmp_path)
     assert done.returncode == 0
     assert json.loads((tmp_path / "result").read_text()) == int(x) + int(y)
     assert done.stdout == f"{int(x) + int(y)}\n"
 
 
-def test_fakejob_tells_its_progress_and_its_end(tmp_path: Path) -> None:
+def test_fakejob_reports_its_progress_and_its_result(tmp_path: Path) -> None:
     done = run("fakejob", {"seconds": 0.02}, tmp_path)
     assert (done.returncode, done.stdout) == (0, "waiting for 0.02 s\ndone\n")
     lines = (tmp_path / "progress").read_text().splitlines()

@@ -1,0 +1,48 @@
+"""Only regular files are opened, and no reader waits at anything else."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robotni.system import files
+
+
+def test_a_regular_file_is_opened_with_its_size_and_read_up_to_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    fd, size = files.open_regular(str(path))
+    os.close(fd)
+    assert size == 5
+    assert files.read_start(str(path), 3) == files.try_read_start(str(path), 3) == b"123"
+    assert files.read_start(str(path), 9) == b"12345"
+
+
+@pytest.mark.parametrize(
+    "make, code",
+    [
+        (lambda path: None, errno.ENOENT),
+        (os.mkdir, errno.ENXIO),
+        (os.mkfifo, errno.ENXIO),
+        (lambda path: os.symlink("/dev/zero", path), errno.ENXIO),
+    ],
+)
+def test_anything_else_is_an_error_or_none_and_does_not_block(
+    tmp_path: Path, make: Any, code: int
+) -> None:
+    path = str(tmp_path / "other")
+    make(path)
+    with pytest.raises(OSError) as caught:
+        files.read_start(path, 10)
+    assert caught.value.errno == code
+    assert files.try_open(path) is None
+    assert files.try_read_start(path, 10) is None
+
+
+def test_a_link_is_followed_unless_a_flag_forbids_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"text")
+    (tmp_path / "link").symlink_to("file")
+    assert files.try_read_start(str(tmp_path / "link"), 10) == b"text"
+    assert files.try_read_start(str(tmp_path / "link"), 10, os.O_NOFOLLOW) is None
