@@ -151,5 +151,5 @@ def test_a_terminal_row_cannot_be_changed_with_sql(
 
 def test_a_terminal_row_can_be_deleted(store: Store) -> None:
     job_id = stored(store, status=COMPLETED, finished_at=NOW)
-    store.retention.delete([job_id], NOW)
+    store.retention.delete_ended([job_id], NOW)
     assert store.get(job_id) is None
