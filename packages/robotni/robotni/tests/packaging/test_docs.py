@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 from sysconfig import get_path
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 
-from robotni.tests.paths import EXAMPLES, ROOT
+from robotni.tests.paths import EXAMPLES, PACKAGE, ROOT
 from robotni.tests.processes import clean_environ, end_all, free_port, make_venv
 
 README = ROOT / "README.md"
@@ -189,3 +189,25 @@ def test_a_how_to_is_true(shop: Shop, page: Path) -> None:
     serve = f"(robotni serve >>{shop.reader.log} 2>&1 &); {UNTIL_SERVED}"
     first = [". server-env/bin/activate", f"{is_served} || {{ {serve}; }}"]
     shop.reader.read(page, shop.folder, *first)
+
+
+# Names of files in the docs
+
+
+def files_named_in(page: str) -> Set[str]:
+    """`web/app.py`, `settings.py`, …"""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return set(re.findall(r"`((?:\w+/)*\w+\.py)`", text))
+
+
+def test_every_test_named_on_the_reliability_page_exists() -> None:
+    names = files_named_in("reliability.md")
+    assert names
+    assert [name for name in names if not (PACKAGE / "tests" / name).is_file()] == []
+
+
+@pytest.mark.xfail(reason="recovery.py and standby.py do not exist yet", strict=True)
+def test_every_file_named_on_the_architecture_page_exists() -> None:
+    names = files_named_in("architecture.md") - {"main.py", "huey_app.py"}
+    assert names
+    assert [name for name in names if not (PACKAGE / name).is_file()] == []
