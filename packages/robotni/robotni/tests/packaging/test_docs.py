@@ -1,9 +1,9 @@
-"""The commands and examples of README.md, the tutorial and the how-tos, run in order on a real server.
+"""The commands and examples of README, tutorial and how-tos, run in order on a real server.
 
 In a page, a block in `sh` is run, and the `text` block after it is what it prints, where `…` stands
-for anything. A block whose title is a file name is written to that file. A block in `python` without
-a title is run by `python`. A block titled "Second terminal" goes on in the background. Blocks in
-`bash` cannot be run in a test and are skipped.
+for any text. A block whose title is a file name is written to that file. A block in `python`
+without a title is run by `python`. A block titled "Second terminal" goes on in the background.
+Blocks in `bash` cannot be run in a test and are skipped.
 """
 
 import os
@@ -180,7 +180,9 @@ def test_every_command_of_the_tutorial_is_run() -> None:
     assert not any(block.kind == "bash" for block in blocks(DOCS / "tutorial.md"))
 
 
-PAGES = sorted(path for path in DOCS.glob("howto/*.md") if any(b.kind == "sh" for b in blocks(path)))
+PAGES = sorted(
+    path for path in DOCS.glob("howto/*.md") if any(b.kind == "sh" for b in blocks(path))
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
