@@ -208,7 +208,6 @@ def test_every_test_named_on_the_reliability_page_exists() -> None:
     assert [name for name in names if not (PACKAGE / "tests" / name).is_file()] == []
 
 
-@pytest.mark.xfail(reason="recovery.py and standby.py do not exist yet", strict=True)
 def test_every_file_named_on_the_architecture_page_exists() -> None:
     names = files_named_in("architecture.md") - {"main.py", "huey_app.py"}
     assert names
