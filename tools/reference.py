@@ -1,8 +1,9 @@
-"""Writes what the docs say of the code from the code: HTTP API, settings, commands, lifecycle.
+"""Generates the reference in docs/ from the code: HTTP API, settings, commands, states of a job.
 
-`make reference` runs it; test_reference.py holds that nothing has changed since. It reads the
-OpenAPI document, the fields of Settings, click's commands and `job.TRANSITIONS`, and renders them
-itself, so that releases of those libraries make no difference.
+`make reference` runs it; test_reference.py fails when the files are not what the code says. The
+OpenAPI document, the fields of Settings, the commands of click and `jobs.states.TRANSITIONS` are
+rendered here, so that another release of those libraries does not change the files. HTTP is in
+reference_http.py.
 """
 
 import json
@@ -20,7 +21,6 @@ from reference_http import openapi, table
 from reference_http import page as http_page
 from typing_extensions import Literal, get_args, get_origin
 
-import robotni
 from robotni.cli.main import main as robotni_command
 from robotni.jobs.models import JobError
 from robotni.jobs.states import STATES, TERMINAL, TRANSITIONS
@@ -28,32 +28,30 @@ from robotni.settings import PREFIX, Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = DOCS.parent / "examples" / "nextjs"
-PACKAGE = Path(robotni.__file__).parent
 NOTE = "<!-- Written by `make reference` from the code; change it there. -->\n"
-METHODS = ("get", "post", "put", "patch", "delete")
 
-# What a person should know of each move and each way to fail; a new one must be told here.
-MOVES = {
-    "due": "its `runAt`, or the delay of a retry, has come",
-    "claim": "a worker takes it; `attempt` rises",
-    "release": "the worker died before the script started; the attempt is given back",
-    "requeue": "the attempt failed, and `retries` allow another at once",
-    "postpone": "the attempt failed, and another follows after `retryDelay`",
+# A sentence for each transition and each error code; add one for a new one here.
+WHEN = {
+    "due": "its `runAt` has come, or the delay before its next attempt is over",
+    "claim": "a worker starts it; `attempt` rises",
+    "release": "the run certainly did not start, say because the worker died; `attempt` falls",
+    "requeue": "the attempt failed, and `retries` allow another one now",
+    "postpone": "the attempt failed, and `retries` allow another one after `retryDelay`",
     "complete": "the script ended with exit code 0",
-    "fail": "the last attempt failed; `error` says how",
-    "abort": "it was cancelled, and all its processes have ended",
-    "request_cancel": "a cancel was asked for; its processes are being ended",
+    "fail": "the attempt failed, and no other one follows; `error` says why",
+    "abort": "it was cancelled while it ran, and all its processes have ended",
+    "request_cancel": "a cancel was requested while it runs; its processes are being ended",
     "cancel": "it was cancelled before it started",
-    "expire": "it waited longer than its `expires`",
+    "expire": "it waited for its start longer than its `expires`",
 }
 FAILURES = {
-    "exit_nonzero": "the script ended with another exit code than 0: see `exitCode`",
-    "signalled": "a signal ended the script that robotni did not send: see `signal`",
-    "timeout": "an attempt took longer than its `timeout`",
-    "out_of_memory": "the kernel ended it because memory ran out",
-    "spawn_failed": "it could not be started: script or Python are gone, or the disk is full",
-    "lost": "its processes died with the machine, or were killed behind robotni's back",
-    "expired": "it waited longer than its `expires` for a start",
+    "exit_nonzero": "the script ended with an exit code other than 0: see `exitCode`",
+    "signalled": "a signal that robotni did not send ended the script: see `signal`",
+    "timeout": "the attempt took longer than the job's `timeout`",
+    "out_of_memory": "the kernel killed the script because the machine ran out of memory",
+    "spawn_failed": "the script could not be started: it or its Python is gone, or the disk full",
+    "lost": "the processes of the run died with the machine, or were killed from outside",
+    "expired": "the job waited for its start longer than its `expires`",
 }
 
 
@@ -82,10 +80,10 @@ def settings() -> str:
         (
             NOTE,
             "# Settings\n",
-            "Set them in the environment, or in a file `.env` in the project folder, of which "
-            "nothing but `ROBOTNI_` names is read; the environment wins. Durations are seconds. A "
-            "wrong value, or a `ROBOTNI_` name that does not exist, stops the start with one line "
-            "for each.\n",
+            "Set them in the environment, or in a file `.env` in the project folder, from which "
+            "only `ROBOTNI_` names are read; the environment wins. Durations are seconds. With a "
+            "wrong value, or a `ROBOTNI_` name that does not exist, robotni does not start; it "
+            "prints one line for each.\n",
             table(("setting", "default", "limits", "meaning"), rows),
             "The commands that speak HTTP read two more: `ROBOTNI_URL`, where the server is, and "
             "`ROBOTNI_TOKEN`.\n",
@@ -125,7 +123,7 @@ def commands() -> str:
         NOTE,
         "# Commands\n",
         "`robotni --help` lists them; `python -m robotni` is the same program. Exit codes: 0 done, "
-        "1 the job or the request failed, 2 wrong usage or settings. `robotni run` ends with the "
+        "1 the job or the request failed, 2 wrong usage or settings. `robotni run` exits with the "
         "script's own exit code, 124 after a timeout, 130 when cancelled.\n",
     ]
     for name, command in sorted(robotni_command.commands.items()):
@@ -172,8 +170,8 @@ def option(parameter: click.Option) -> Tuple[str, str]:
 
 def states() -> str:
     codes = list(get_args(JobError.model_fields["code"].annotation))
-    moves = [
-        (f"`{verb}`", ", ".join(f"`{s}`" for s in STATES if s in froms), f"`{to}`", MOVES[verb])
+    transitions = [
+        (f"`{verb}`", ", ".join(f"`{s}`" for s in STATES if s in froms), f"`{to}`", WHEN[verb])
         for verb, (froms, to) in TRANSITIONS.items()
     ]
     ends = ", ".join(f"`{state}`" for state in STATES if state in TERMINAL)
@@ -181,13 +179,13 @@ def states() -> str:
         (
             NOTE,
             "# States of a job\n",
-            "![The states of a job and the moves between them](../lifecycle.svg)\n",
-            f"{ends} are for good: nothing changes such a job, and `finishedAt` is set exactly "
-            "then. Each move is one guarded UPDATE of the job's row, so of two that want to move a "
-            "job one wins.\n",
-            table(("move", "from", "to", "when"), moves),
+            "![The states of a job and the transitions between them](../lifecycle.svg)\n",
+            f"{ends} are terminal: such a job never changes, and `finishedAt` is set exactly then. "
+            "Each transition is one guarded UPDATE of the job's row, so of two that compete one "
+            "wins.\n",
+            table(("transition", "from", "to", "when"), transitions),
             "## How a job fails\n",
-            "`error.code` of a job that is `failed`, and of each attempt that failed; "
+            "The values of `error.code` of a `failed` job, and of each attempt that failed. "
             "`error.message` is a sentence that says what to do.\n",
             table(("code", "meaning"), [(f"`{code}`", FAILURES[code]) for code in codes]),
         )
@@ -202,7 +200,7 @@ PLACES = {
     "failed": (400, 330),
     "completed": (680, 330),
 }
-# How each arrow runs, and where its verbs are written. A new move must be drawn here.
+# The path of each arrow, and where its verbs are written. Draw a new transition here.
 ARROWS = {
     ("scheduled", "pending"): ("M185 130 H330", (258, 122)),
     ("pending", "running"): ("M465 120 H610", (538, 112)),
@@ -232,11 +230,13 @@ def lifecycle() -> str:
         for start in froms:
             verbs.setdefault((start, to), []).append(verb)
     if set(verbs) != set(ARROWS):
-        raise SystemExit(f"draw these moves in tools/reference.py: {set(verbs) ^ set(ARROWS)}")
+        raise SystemExit(
+            f"draw these transitions in tools/reference.py: {set(verbs) ^ set(ARROWS)}"
+        )
     lines = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 385" role="img"',
         '  font-family="system-ui, sans-serif" font-size="14" text-anchor="middle">',
-        "<title>The states of a job and the moves between them</title>",
+        "<title>The states of a job and the transitions between them</title>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8"',
         '  markerHeight="8" orient="auto"><path d="M0 0 L8 4 L0 8 Z" fill="#555"/></marker></defs>',
         '<rect width="820" height="385" rx="10" fill="#fff"/>',

@@ -1,4 +1,4 @@
-"""docs/reference says what the code says."""
+"""The generated reference in docs/ is up to date."""
 
 import importlib
 import re
@@ -14,7 +14,7 @@ from robotni.settings import Settings
 from robotni.tests.paths import PACKAGE, ROOT
 from robotni.web.problems import STATUS
 
-STALE = "the code has changed; write the reference again with: make reference"
+OUTDATED = "the code has changed; generate the reference again with: make reference"
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_reference_is_up_to_date(tool: Any) -> None:
     for name, text in tool("reference").pages().items():
         written = (ROOT / "docs" / name).read_text(encoding="utf-8")
-        assert written == text, f"docs/{name}: {STALE}"
+        assert written == text, f"docs/{name}: {OUTDATED}"
 
 
-def test_every_command_setting_state_move_and_code_is_in_the_docs() -> None:
+def test_every_command_setting_state_transition_and_code_is_in_the_docs() -> None:
     docs = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md"))
     words = set(re.findall(r"[A-Za-z_]+", docs))
     names = {
@@ -40,9 +40,9 @@ def test_every_command_setting_state_move_and_code_is_in_the_docs() -> None:
         *TRANSITIONS,
         *get_args(JobError.model_fields["code"].annotation),
     }
-    assert names <= words, f"{sorted(names - words)}: {STALE}"
+    assert names <= words, f"{sorted(names - words)}: {OUTDATED}"
     for command in main.commands:
-        assert f"## {command}\n" in docs, STALE
+        assert f"## {command}\n" in docs, OUTDATED
 
 
 def test_every_error_of_the_api_is_explained(tool: Any) -> None:
@@ -57,9 +57,9 @@ def test_every_error_of_the_api_is_explained(tool: Any) -> None:
     assert mapped | written | by_framework == set(tool("http_texts").ERRORS)
 
 
-def test_every_move_is_an_arrow_of_the_picture() -> None:
+def test_every_transition_is_an_arrow_of_the_picture() -> None:
     picture = (ROOT / "docs" / "lifecycle.svg").read_text(encoding="utf-8")
     labels = re.findall(r"<text [^>]*>([^<]+)</text>", picture)
     drawn = sorted(verb for label in labels for verb in label.split(", "))
-    moves = [verb for verb, (froms, _) in TRANSITIONS.items() for _ in froms]
-    assert drawn == sorted([*moves, *STATES])
+    transitions = [verb for verb, (froms, _) in TRANSITIONS.items() for _ in froms]
+    assert drawn == sorted([*transitions, *STATES])
