@@ -23,7 +23,7 @@ help:
 	@echo 'make test    unit and integration tests; ARGS="-k word" for a part of them'
 	@echo 'make test-all   all tests: also browser, packaging and, in short form, chaos'
 	@echo 'make lint    format, lint, types, architecture'
-	@echo 'make bench   robotni and its peers, measured side by side; ROWS=start,cancel for a part'
+	@echo 'make bench   robotni and its peers, measured side by side; ROWS=jobs,api for a part'
 	@echo 'make check   lint, then the tests on the oldest and the newest Python found'
 	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make reference   writes what the docs say of the code from the code'

@@ -1,8 +1,8 @@
-"""The peers: what they are, how they are set up and run, and why so.
+"""The peers, each in two ways. README.md says why each is set up as it is.
 
-A peer's task runs the same script with the same interpreter by `subprocess.run`, four at once. Each
-lives in a venv of its own, `bench/.venv-NAME`; Redis listens on loopback, on a free port, with its
-files in the folder of the run. README.md says why each is configured as it is.
+*Fair*: behind the same FastAPI endpoint as robotni's, durable (`Durable`), driven over HTTP.
+*Bare*: its library alone, as its docs start it, driven from its own Python.
+The task is `subprocess.run([python, script])` in the same virtual environment, four at once.
 """
 
 from __future__ import annotations
@@ -17,158 +17,171 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import end, free_port
+from measure import end, free_port
 from project import Project
+from systems import APPS, Endpoint
 
 HERE = Path(__file__).parent
-APPS = HERE / "peer_apps"
-PATIENCE = 300  # seconds for an answer; the longest takes a tenth of that
-DEBIAN = {"redis-server": "redis-server", "tsp": "task-spooler"}
+ANSWER_WITHIN = 300  # seconds
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`worker` is the command in the venv's `bin`; `database` Redis's, or None for a file."""
+    """`worker` is a command of the environment's `bin`; `name` is also that of the table."""
 
     name: str
-    venv: str
     packages: tuple[str, ...]
     app: str
     worker: tuple[str, ...]
-    database: int | None
+    needs_redis: bool = True
+
+    @property
+    def venv(self) -> str:
+        return self.app[len("with_") :]
 
 
-_HUEY = ("huey_consumer", "-q", "-w", "4")
+_HUEY = ("huey_consumer", "-q", "-w", "4", "with_huey.huey")
 KINDS = (
-    Kind("RQ", "rq", ("rq",), "with_rq",
-         ("rq", "worker-pool", "-q", "-n", "4", "-u", "{redis}", "default"), 0),
-    Kind("Celery", "celery", ("celery[redis]",), "with_celery",
-         ("celery", "-A", "with_celery", "worker", "-P", "prefork", "-c", "4", "-l", "ERROR"), 1),
-    Kind("Dramatiq", "dramatiq", ("dramatiq[redis]",), "with_dramatiq",
-         ("dramatiq", "-p", "2", "-t", "2", "with_dramatiq"), 2),
-    Kind("Huey on SQLite", "huey", ("huey", "redis"), "with_huey",
-         (*_HUEY, "with_huey.huey"), None),
-    Kind("Huey on Redis", "huey", ("huey", "redis"), "with_huey",
-         (*_HUEY, "with_huey.huey"), 3),
+    Kind("RQ", ("rq",), "with_rq",
+         ("rq", "worker-pool", "-q", "-n", "4", "-u", "{redis}", "default")),
+    Kind("Celery", ("celery[redis]",), "with_celery",
+         ("celery", "-A", "with_celery", "worker", "-P", "prefork", "-c", "4", "-l", "ERROR")),
+    Kind("Dramatiq", ("dramatiq[redis]",), "with_dramatiq",
+         ("dramatiq", "-p", "2", "-t", "2", "with_dramatiq")),
+    Kind("Huey on Redis", ("huey", "redis"), "with_huey", _HUEY),
+    Kind("Huey on SQLite", ("huey", "redis"), "with_huey", _HUEY, needs_redis=False),
 )  # fmt: skip
-# What its consumer has come to after 80 s without work: a look every 10 s, the default's longest.
-LONG_IDLE = Kind(
-    "Huey on SQLite, idle for 80 s", "huey", ("huey", "redis"), "with_huey",
-    (*_HUEY, "-d", "10", "-b", "1", "with_huey.huey"), None,
-)  # fmt: skip
-
-
-def missing_programs() -> list[str]:
-    return [program for program in DEBIAN if shutil.which(program) is None]
-
-
-def install_programs() -> str:
-    """Redis and task-spooler from Debian, where that may be done; else what to do, a sentence."""
-    missing = missing_programs()
-    packages = [DEBIAN[program] for program in missing]
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"installing {' '.join(packages)}", file=sys.stderr)
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        quiet = {"env": env, "stdout": subprocess.DEVNULL}
-        subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-        install = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages]
-        subprocess.run(install, check=False, **quiet)
-        missing = missing_programs()
-    if not missing:
-        return ""
-    return f"{', '.join(missing)} not found; as root: apt install {' '.join(packages)}"
-
-
-def install_venv(kind: Kind) -> Path:
-    """The venv of a peer; made once, `make clean` removes it."""
-    folder = HERE / f".venv-{kind.venv}"
-    ready = folder / ".ready"
-    if not ready.exists():
-        print(f"installing {' '.join(kind.packages)} into {folder.name}", file=sys.stderr)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
-        try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            subprocess.run([*pip, "--disable-pip-version-check", *kind.packages], check=True)
-        except subprocess.CalledProcessError as error:
-            raise PeerFailed(f"{kind.name} cannot be installed: {error}") from None
-        ready.touch()
-    return folder
 
 
 class PeerFailed(Exception):
     """It cannot be installed, or gave up; the run goes on without it and says so."""
 
 
-class Redis:
-    """As its docs start it, but without snapshots, which would only cost the peers time."""
+def install_redis() -> str:
+    """Redis from Debian, where that may be done; else a sentence that says what to do."""
+    if shutil.which("redis-server") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        install = ["install", "-qq", "--yes", "--no-install-recommends", "redis-server"]
+        for words in (["update", "-qq"], install):
+            subprocess.run(["apt-get", *words], check=False, env=env, stdout=subprocess.DEVNULL)
+    found = shutil.which("redis-server")
+    return "" if found else "There is no redis-server; as root: apt install redis-server"
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._process = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", folder,
-             "--save", "", "--appendonly", "no"],
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.pid = self._process.pid
 
-    def url(self, database: int) -> str:
-        return f"redis://127.0.0.1:{self.port}/{database}"
+def install_venv(kind: Kind) -> Path:
+    """The environment of a peer, with FastAPI for its fair row; made once."""
+    folder = HERE / f".venv-{kind.venv}"
+    if not (folder / ".ready").exists():
+        packages = [*kind.packages, "fastapi", "uvicorn[standard]"]
+        print(f"installing {' '.join(packages)} into {folder.name}", file=sys.stderr)
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run([*pip, "--disable-pip-version-check", *packages], check=True)
+        except subprocess.CalledProcessError as error:
+            raise PeerFailed(f"{kind.name} cannot be installed: {error}") from None
+        (folder / ".ready").touch()
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Of the peers that are installed, by package."""
+    found = {}
+    for kind in KINDS:
+        package = kind.packages[0].partition("[")[0]
+        for path in (HERE / f".venv-{kind.venv}").glob(f"lib/python*/site-packages/{package}-*"):
+            found[package] = path.name[len(package) + 1 :].replace(".dist-info", "")
+    return found
+
+
+class Worker:
+    """The worker of a peer, and its Redis; `durable` as robotni is, else as they come."""
+
+    def __init__(self, kind: Kind, project: Project, durable: bool) -> None:
+        self.bin = install_venv(kind) / "bin"
+        self._processes: list[subprocess.Popen] = []
+        self.log = Path(project.path(f"{kind.name}.log"))
+        self.env = {**os.environ, "BENCH_DURABLE": "1" if durable else ""}
+        redis = ""
+        if kind.needs_redis:
+            redis = self.env["BENCH_REDIS"] = self._redis(project, durable)
+        else:
+            self.env["BENCH_FILE"] = project.new_out()
+        program, *options = [word.format(redis=redis) for word in kind.worker]
+        self.start(self.bin / program, *options)
+
+    def _redis(self, project: Project, durable: bool) -> str:
+        port, folder = free_port(), Path(project.new_out())
+        folder.mkdir()
+        append = ["yes", "--appendfsync", "always"] if durable else ["no"]
+        options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+        self.start("redis-server", *options, "--appendonly", *append)
+        return f"redis://127.0.0.1:{port}/0"
+
+    def start(self, *argv: Any) -> None:
+        with open(self.log, "ab") as log:
+            process = subprocess.Popen(argv, cwd=APPS, env=self.env, stdout=log, stderr=log)
+        self._processes.append(process)
+
+    @property
+    def roots(self) -> list[int]:
+        return [process.pid for process in self._processes]
 
     def close(self) -> None:
-        end(self._process)
+        for process in reversed(self._processes):
+            end(process)
 
 
-class Peer:
-    """A running worker, and the client that submits to it."""
+class FairPeer(Endpoint):
+    """A peer behind the same endpoint as robotni's, durable."""
 
-    def __init__(self, kind: Kind, project: Project, redis: Redis | None) -> None:
-        self.name = kind.name
+    def __init__(self, kind: Kind, project: Project) -> None:
+        self.name = f"{kind.name} behind FastAPI, durable"
+        self._worker = Worker(kind, project, durable=True)
+        python = self._worker.bin / "python"
+        super().__init__(project, kind.app, python, self._worker.env)
+        self.roots += self._worker.roots
+
+    def close(self) -> None:
+        super().close()
+        self._worker.close()
+
+
+class BarePeer:
+    """A peer's library alone: the client is a process in its own environment."""
+
+    def __init__(self, kind: Kind, project: Project) -> None:
+        self.name = f"{kind.name}, its library alone"
         self._project = project
-        bin_folder = install_venv(kind) / "bin"
-        env = {**os.environ, "BENCH_FILE": project.path(f"{kind.name}.db")}
-        url = ""
-        if kind.database is not None:
-            url = env["BENCH_REDIS"] = redis.url(kind.database)
-        program, *options = [word.format(redis=url) for word in kind.worker]
-        self._log = Path(project.path(f"{kind.name}.log"))
-        with open(self._log, "wb") as log:
-            self._worker = subprocess.Popen(
-                [bin_folder / program, *options], cwd=APPS, env=env, stdout=log, stderr=log
-            )
+        self._worker = Worker(kind, project, durable=False)
+        self.roots = self._worker.roots
         self._client = subprocess.Popen(
-            [bin_folder / "python", "drive.py", kind.app],
-            cwd=APPS, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [self._worker.bin / "python", "drive.py", kind.app], cwd=APPS, env=self._worker.env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.roots = [self._worker.pid, *([redis.pid] if kind.database is not None else [])]
-        self.version = self._version(bin_folder, kind.venv)
 
-    def _version(self, bin_folder: Path, package: str) -> str:
-        code = f"from importlib.metadata import version; print(version({package!r}))"
-        return subprocess.check_output([bin_folder / "python", "-c", code], text=True).strip()
-
-    def _ask(self, **order: Any) -> Any:
+    def _ask(self, **request: Any) -> Any:
         try:
-            self._client.stdin.write(json.dumps(order) + "\n")
+            self._client.stdin.write(json.dumps(request) + "\n")
             self._client.stdin.flush()
-            ready, _, _ = select.select([self._client.stdout], [], [], PATIENCE)
+            ready, _, _ = select.select([self._client.stdout], [], [], ANSWER_WITHIN)
             answer = self._client.stdout.readline() if ready else ""
-        except BrokenPipeError:  # it died between two orders
+        except BrokenPipeError:  # it died before this request
             answer = ""
         if not answer:
-            raise PeerFailed(f"{self.name} gave up: {self._log.read_text()[-2000:]}")
+            raise PeerFailed(f"{self.name} gave up: {self._worker.log.read_text()[-1000:]}")
         return json.loads(answer)
 
     def run(self, script: str, count: int) -> float:
         argv = [self._project.python, self._project.path(script)]
         return self._ask(do="run", argv=argv, count=count)
 
-    def starts(self, count: int, pause: float) -> list[float]:
+    def starts(self, count: int) -> list[float]:
         argv = [self._project.python, self._project.path("stamp.py")]
-        out = self._project.new_out()
-        return self._ask(do="start", argv=argv, out=out, count=count, pause=pause)
+        return self._ask(do="start", argv=argv, out=self._project.new_out(), count=count)
 
     def close(self) -> None:
         end(self._client)
-        end(self._worker)
+        self._worker.close()
         self._client.stdin.close()
         self._client.stdout.close()

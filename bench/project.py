@@ -1,4 +1,4 @@
-"""The folder all systems run scripts from: one venv without pip, and the scripts."""
+"""The folder from which all systems run scripts: one virtual environment, and the scripts."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-
-SCRIPTS = {
-    "noop.py": "",
-    "stamp.py": """\
+STAMP = """\
 import time
 now = time.monotonic()
 import os, sys
 with open(sys.argv[1] + "~", "w") as file:
     file.write(repr(now))
 os.rename(sys.argv[1] + "~", sys.argv[1])
-""",
-    "alone.py": """\
-import os, sys, time
-with open(sys.argv[1] + "~", "w") as file:
-    file.write(str(os.getpid()))
-os.rename(sys.argv[1] + "~", sys.argv[1])
-time.sleep(60)
-""",
+"""
+SCRIPTS = {
+    "noop.py": "",
+    "stamp.py": STAMP,
+    "stamp_numpy.py": "import numpy\n" + STAMP,
     "family.py": """\
 import os, subprocess, sys, time
 child = subprocess.Popen(["sleep", "60"])
@@ -39,24 +33,15 @@ for number in range(5):
     print("line", number, flush=True)
     time.sleep(0.1)
 """,
-    "uses_numpy.py": "import numpy\n",
-    "stamp_numpy.py": """\
-import numpy, time
-now = time.monotonic()
-import os, sys
-with open(sys.argv[1] + "~", "w") as file:
-    file.write(repr(now))
-os.rename(sys.argv[1] + "~", sys.argv[1])
-""",
 }
 
 
 class Project:
-    """`python` is what everybody runs the scripts with."""
+    """`python` is the interpreter that runs every script."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / ".robotni").mkdir(parents=True)  # marks it as a project folder
+        (folder / ".robotni").mkdir(parents=True)  # makes it a project folder
         venv.create(folder / ".venv", with_pip=False, symlinks=True)
         self.python = str(folder / ".venv" / "bin" / "python")
         for name, text in SCRIPTS.items():
@@ -69,11 +54,10 @@ class Project:
     def new_out(self) -> str:
         """The path of a file that does not exist, for a script to write."""
         self._outs += 1
-        return str(self.folder / f"out-{self._outs}")
+        return self.path(f"out-{self._outs}")
 
 
 def numpy_venv() -> Path | None:
-    """The examples' venv, which has numpy; `make bench` makes it."""
+    """The examples' environment, where it has numpy; `make bench` makes it."""
     folder = Path(os.environ.get("EXAMPLES_VENV", ROOT / "examples" / ".venv"))
-    found = any(folder.glob("lib/python3*/site-packages/numpy"))
-    return folder if found else None
+    return folder if any(folder.glob("lib/python3*/site-packages/numpy")) else None

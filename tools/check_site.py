@@ -1,6 +1,6 @@
-"""Whether a built site stands on its own: no page, style or script of it loads from another host.
+"""Checks that no page or style of a built site loads anything from another host.
 
-`python tools/check_site.py site`. Links that a reader follows may lead anywhere.
+`python tools/check_site.py site`; `make docs` runs it. Links for readers may lead anywhere.
 """
 
 import re
@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-ELSEWHERE = re.compile(r"\s*(?:[a-z]+:)?//", re.IGNORECASE)
+OTHER_HOST = re.compile(r"\s*(?:[a-z]+:)?//", re.IGNORECASE)
 IN_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^\s\"')]+", re.IGNORECASE)
 LOADING_LINKS = {"stylesheet", "preload", "prefetch", "preconnect", "dns-prefetch", "icon"}
 
@@ -30,7 +30,7 @@ class Page(HTMLParser):
         self.loads += IN_STYLE.findall(given.get("style", ""))
 
     def _note(self, *addresses: str) -> None:
-        self.loads += [address for address in addresses if ELSEWHERE.match(address)]
+        self.loads += [address for address in addresses if OTHER_HOST.match(address)]
 
 
 def loads_of(path: Path) -> List[str]:

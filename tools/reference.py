@@ -2,10 +2,10 @@
 
 `make reference` runs it; test_reference.py fails when the files are not what the code says. The
 OpenAPI document, the fields of Settings, the commands of click and `jobs.states.TRANSITIONS` are
-rendered here, so that another release of those libraries does not change the files.
+rendered here, so that another release of those libraries does not change the files. HTTP is in
+reference_http.py.
 """
 
-import ast
 import json
 import re
 import shutil
@@ -13,28 +13,22 @@ import subprocess
 import sys
 import tempfile
 import typing
-from functools import lru_cache
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
 import click
+from reference_http import openapi, table
+from reference_http import page as http_page
 from typing_extensions import Literal, get_args, get_origin
 
-import robotni
-from robotni.bootstrap import build_app
 from robotni.cli.main import main as robotni_command
-from robotni.errors import RobotniError
 from robotni.jobs.models import JobError
 from robotni.jobs.states import STATES, TERMINAL, TRANSITIONS
 from robotni.settings import PREFIX, Settings
-from robotni.web.problems import STATUS
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = DOCS.parent / "examples" / "nextjs"
-PACKAGE = Path(robotni.__file__).parent
 NOTE = "<!-- Written by `make reference` from the code; change it there. -->\n"
-METHODS = ("get", "post", "put", "patch", "delete")
 
 # A sentence for each transition and each error code; add one for a new one here.
 WHEN = {
@@ -64,172 +58,13 @@ FAILURES = {
 def pages() -> Dict[str, str]:
     """Each generated file below docs/, and its text."""
     texts = {
-        "reference/http.md": http(),
+        "reference/http.md": http_page(NOTE),
         "reference/settings.md": settings(),
         "reference/commands.md": commands(),
         "reference/states.md": states(),
         "lifecycle.svg": lifecycle(),
     }
     return {name: re.sub(r"\n{3,}", "\n\n", text) for name, text in texts.items()}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in r)} |\n" for r in cells)
-
-
-# HTTP
-
-
-def http() -> str:
-    document = openapi()
-    parts = [
-        NOTE,
-        "# HTTP API\n",
-        "Fields of JSON are in camelCase. A running server has this reference at `/docs`, where "
-        "calls can be tried out, and as an OpenAPI document at `/openapi.json`. When "
-        "`ROBOTNI_TOKEN` is set, every call except those marked *open* needs the header "
-        "`Authorization: Bearer …`.\n",
-    ]
-    for path, operations in document["paths"].items():
-        for method in METHODS:
-            if method in operations:
-                parts.append(operation(method.upper(), path, operations[method]))
-    parts.append("## Errors\n")
-    parts.append(
-        "Every error is `application/problem+json` (RFC 9457) with `title`, `status`, `detail` and "
-        "`code`; a 422 also has `errors`, a list of `pointer` and `detail`. Codes never change; "
-        "`detail` is for people and says what to do.\n"
-    )
-    parts.append(table(("status", "code", "example of a detail"), sorted(by_code().values())))
-    parts.append("## Objects\n")
-    parts.append("A field with `?` may be missing.\n")
-    for name, schema in sorted(document["components"]["schemas"].items()):
-        if "properties" in schema and "ValidationError" not in name:
-            parts.append(f"### {name}\n")
-            parts.append(fields(schema))
-    return "\n".join(parts)
-
-
-def openapi() -> Dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        return build_app(Settings(project_folder=Path(folder))).openapi()
-
-
-def operation(method: str, path: str, about: Dict[str, Any]) -> str:
-    from robotni.web.security import OPEN_PATHS
-
-    mark = " *open*" if path in OPEN_PATHS else ""
-    parts = [f"## {method} `{path}`\n", f"{about['summary']}.{mark}\n"]
-    given = [
-        (f"`{p['name']}`", p["in"], kind(p["schema"]), p.get("description", ""))
-        for p in about.get("parameters", ())
-    ]
-    if given:
-        parts.append(table(("parameter", "in", "type", "meaning"), given))
-    if "requestBody" in about:
-        schema = about["requestBody"]["content"]["application/json"]["schema"]
-        parts.append(f"Body: {kind(schema)}\n")
-    answers = [
-        (status, answer["description"].replace("Successful Response", "Done"), body_of(answer))
-        for status, answer in sorted(about["responses"].items())
-    ]
-    parts.append(table(("status", "meaning", "body"), answers))
-    return "\n".join(parts)
-
-
-def body_of(answer: Dict[str, Any]) -> str:
-    for media, content in answer.get("content", {}).items():
-        return kind(content["schema"]) if content.get("schema") else f"`{media}`"
-    return ""
-
-
-def kind(schema: Dict[str, Any]) -> str:
-    """The type that a schema describes, in words."""
-    if "$ref" in schema:
-        name = schema["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
-        return " or ".join(kind(each) for each in schema["anyOf"])
-    if "enum" in schema or "const" in schema:
-        values = schema.get("enum", [schema.get("const")])
-        return ", ".join(f"`{value}`" for value in values)
-    if schema.get("type") == "array":
-        return f"list of {kind(schema.get('items', {}))}"
-    text = str(schema.get("type", "any JSON")).replace("object", "an object")
-    text = {"date-time": "time"}.get(str(schema.get("format")), text)
-    return text + bounds(schema)
-
-
-def bounds(schema: Dict[str, Any]) -> str:
-    signs = {"exclusiveMinimum": "> ", "minimum": "≥ ", "maximum": "≤ ", "maxItems": "items ≤ "}
-    found = [f"{sign}{schema[name]:.12g}" for name, sign in signs.items() if name in schema]
-    return f" ({', '.join(found)})" if found else ""
-
-
-def fields(schema: Dict[str, Any]) -> str:
-    required = schema.get("required", ())
-    rows = [
-        (f"`{name}`" + ("" if name in required else "?"), kind(about), about.get("description", ""))
-        for name, about in schema["properties"].items()
-    ]
-    return table(("field", "type", "meaning"), rows)
-
-
-def by_code() -> Dict[Tuple[str, str], Tuple[str, str, str]]:
-    found: Dict[Tuple[str, str], Tuple[str, str, str]] = {}
-    for problem in problems():
-        found.setdefault(problem[:2], problem)
-    return found
-
-
-def problems() -> Iterator[Tuple[str, str, str]]:
-    """(status, code, example of a detail) of every error the server answers with, found in the
-    code."""
-    for node in nodes():
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Refusal", "response"):
-            values = [literal_text(argument) for argument in node.args[:3]]
-            if len(values) == 3 and values[0].isdigit() and values[1]:
-                yield values[0], f"`{values[1]}`", values[2] or "the log of the server says why"
-    for error in RobotniError.__subclasses__():
-        if error.code in STATUS:
-            detail = first_message_of(error.__name__) or "each wrong field, and what to do about it"
-            yield str(STATUS[error.code]), f"`{error.code}`", detail
-    for status in (404, 405):
-        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
-        if code not in STATUS:
-            yield str(status), f"`{code}`", "this path knows other methods; see the header Allow"
-
-
-def first_message_of(error: str) -> str:
-    """The message of an error, at the first place of the code that makes one."""
-    for node in nodes():
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == error and node.args:
-            text = literal_text(node.args[0])
-            if text:
-                return text
-    return ""
-
-
-@lru_cache(maxsize=None)
-def nodes() -> List[ast.AST]:
-    """The code of the server; what the commands and the client say is in no HTTP answer."""
-    others = ("tests", "cli", "client")
-    paths = sorted(
-        p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] not in others
-    )
-    return [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
-
-
-def literal_text(node: ast.expr) -> str:
-    """The text of a string in the code, with `…` for each value that is inserted; "" for others."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(literal_text(part) for part in node.values)
-    if isinstance(node, ast.FormattedValue):
-        return PREFIX if getattr(node.value, "id", "") == "PREFIX" else "…"
-    return "internal_error" if isinstance(node, ast.Attribute) and node.attr == "code" else ""
 
 
 # Settings

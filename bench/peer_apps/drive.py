@@ -1,7 +1,7 @@
-"""The client of a peer, in the peer's own venv: `python drive.py with_rq`.
+"""The client of a peer's library, in the peer's own environment: `python drive.py with_rq`.
 
-One order a line on stdin, its answer a line on stdout, JSON both ways. Times are taken here, in the
-one process that submits, so the pipe to the benchmark costs the peer nothing.
+A line of JSON on stdin is a request, a line on stdout its answer. Times are taken here, in the
+process that submits, so the pipe to the benchmark costs the peer nothing.
 """
 
 import importlib
@@ -11,38 +11,44 @@ import sys
 import time
 
 
-def main() -> None:
-    app = importlib.import_module(sys.argv[1])
+def main():
+    peer = importlib.import_module(sys.argv[1])
     for line in sys.stdin:
-        order = json.loads(line)
-        answer = {"run": run, "start": start}[order.pop("do")](app, **order)
+        request = json.loads(line)
+        answer = {"run": run, "start": start}[request.pop("do")](peer, **request)
         print(json.dumps(answer), flush=True)
 
 
-def run(app, argv, count):
+def run(peer, argv, count):
     """Seconds from the first submit until the last result is in."""
     began = time.monotonic()
-    app.wait([app.submit(argv) for _ in range(count)])
+    wait(peer, [peer.submit(argv) for _ in range(count)])
     return time.monotonic() - began
 
 
-def start(app, argv, out, count, pause):
-    """Milliseconds from each submit to the first line of its script, the worker idle before."""
+def start(peer, argv, out, count):
+    """Milliseconds from each submit to the script's first line, after 50 ms without work."""
     found = []
     for _ in range(count):
-        time.sleep(pause)
+        time.sleep(0.05)
         began = time.monotonic()
-        handle = app.submit([*argv, out])
+        handle = peer.submit([*argv, out])
         found.append(1000 * (stamp(out) - began))
-        app.wait([handle])
+        wait(peer, [handle])
     return found
+
+
+def wait(peer, handles):
+    for handle in handles:
+        while not peer.is_done(handle):
+            time.sleep(0.005)
 
 
 def stamp(out):
     """The monotonic time that a script wrote to file `out`, as soon as it is there."""
-    give_up = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not os.path.exists(out):
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             raise SystemExit(f"no script wrote {out} within a minute")
         time.sleep(0.001)
     with open(out) as file:

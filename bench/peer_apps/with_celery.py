@@ -4,12 +4,12 @@ import os
 import subprocess
 
 from celery import Celery
-from celery.result import ResultSet
 
 app = Celery("with_celery", broker=os.environ["BENCH_REDIS"], backend=os.environ["BENCH_REDIS"])
 app.conf.update(
-    task_acks_late=True,  # a task whose worker dies runs again, which is robotni's promise too
-    worker_prefetch_multiplier=64,  # the optimizing guide's word for many short tasks
+    task_acks_late=True,  # a task whose worker dies is run again
+    task_reject_on_worker_lost=bool(os.environ["BENCH_DURABLE"]),
+    worker_prefetch_multiplier=1 if os.environ["BENCH_DURABLE"] else 64,
     broker_connection_retry_on_startup=True,
 )
 
@@ -23,5 +23,7 @@ def submit(argv):
     return script.delay(argv)
 
 
-def wait(results):
-    ResultSet(results, app=app).get(timeout=120)
+def is_done(result):
+    if result.failed():
+        raise RuntimeError("a Celery task failed")
+    return result.ready()

@@ -1,1 +1,1 @@
-"""The rows of the table: each module measures one, with `measure(house)`."""
+"""The rows of the table: each module measures some, with `measure(bench)`."""

@@ -1,9 +1,8 @@
 """Calls under load: 32 keep-alive connections, from a process of their own (`load.py`).
 
-`no pause`: each connection sends its next call when it has the answer, so the server is saturated
-and a latency is mostly the queue of 31 others. `5 calls/s each`: as 32 pages that poll. Meanwhile
-jobs run, all slots taken. With two cores the generator and the scripts compete with the server.
-Submits go to a server without a worker, as those of the bare app (`bare.py`), which has none.
+`no pause`: each connection sends its next call when it has the answer, so a latency is mostly the
+queue of the 31 others. `5 calls/s each`: like 32 pages that poll. Meanwhile jobs take all slots.
+Submits a second go to a server without a worker, beside a bare FastAPI app (`bare.py`).
 """
 
 from __future__ import annotations
@@ -12,139 +11,94 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from house import House
-from processes import end, free_port
-from server import Robotni
+from systems import HERE, Robotni, bare_endpoint
 from table import Figure, percentile
-from wire import Wire, request
+from wire import request
 
-HERE = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from run import Bench
+
 CONNECTIONS = 32
-PAUSE = 0.2
+BODY = {"script": "noop.py", "venv": ".venv"}
+JOBS = "/api/worker/jobs"
 
 
-def measure(house: House) -> list[Figure]:
-    robotni = house.robotni_server("busy", workers=4)
-    idle = house.robotni_server("silent", autostart=0)
-    bare = house.keep(Bare(house))
-    seconds = house.given.seconds
-    post = [["submit", _submit(house, "noop.py")]]
-    calls = _mix(house, robotni)
-    found = house.each_round(
-        {
-            "no pause": lambda: _under_work(house, robotni, calls, 0),
-            "5 calls/s each": lambda: _under_work(house, robotni, calls, PAUSE),
-            "robotni": lambda: load(idle.port, post, seconds),
-            "bare": lambda: load(bare.port, bare.post, seconds),
-        }
-    )
-    return _latencies(found) + _rates(found, seconds)
+def measure(bench: Bench) -> list[Figure]:
+    found: dict[str, list[Any]] = {"no pause": [], "5 calls/s each": [], "robotni": [], "bare": []}
+    busy = Robotni(bench.project, "busy", workers=4)
+    silent = Robotni(bench.project, "silent", autostart=0)
+    bare = bare_endpoint(bench.project)
+    calls = _mix(busy)
+    try:
+        for _ in range(bench.rounds):
+            found["no pause"].append(_under_work(bench, busy, calls, 0))
+            found["5 calls/s each"].append(_under_work(bench, busy, calls, 0.2))
+            for name, port in (("robotni", silent.port), ("bare", bare.port)):
+                post = [["submit", request("POST", JOBS, BODY).decode()]]
+                found[name].append(load(port, post, bench.seconds))
+    finally:
+        for system in (busy, silent, bare):
+            system.close()
+    return [*_latencies(found), *_rates(found, bench.seconds)]
 
 
 def _latencies(found: dict[str, list[Any]]) -> list[Figure]:
     figures = []
     for name in ("no pause", "5 calls/s each"):
         for share in (0.5, 0.99):
-            values = [
-                percentile([ms for call in answer.values() for ms in call], share)
-                for answer in found[name]
-            ]
+            values = [percentile([ms for c in a.values() for ms in c], share) for a in found[name]]
             what = f"any call, 32 connections, {name}, p{100 * share:.0f}"
-            goal = "<= 50" if share == 0.99 else ""
-            figures.append(Figure("api", what, "", "ms", values, goal=goal))
-    for call in found["no pause"][0]:
-        worst = [percentile(answer[call], 0.99) for answer in found["no pause"]]
-        figures.append(Figure("api", f"{call}, no pause, p99", "", "ms", worst))
+            figures.append(Figure("api", what, "robotni", "ms", values))
     return figures
 
 
 def _rates(found: dict[str, list[Any]], seconds: float) -> list[Figure]:
-    rate = {
-        name: [len(answer["submit"]) / seconds for answer in found[name]]
-        for name in ("robotni", "bare")
-    }
-    what, unit = "submits, 32 connections", "1/s"
-    ours = Figure("api", what, "robotni", unit, rate["robotni"], rate["bare"], goal=">= 700")
-    return [ours, Figure("api", what, "bare FastAPI + SQLite", unit, rate["bare"])]
+    robotni, bare = (
+        [len(answer["submit"]) / seconds for answer in found[name]] for name in ("robotni", "bare")
+    )
+    what, unit = "submits stored, 32 connections", "1/s"
+    return [
+        Figure("api", what, "robotni", unit, robotni),
+        Figure("api", what, "bare FastAPI + SQLite, durable", unit, bare, robotni),
+    ]
 
 
 def load(port: int, requests: list[list[str]], seconds: float, pause: float = 0) -> Any:
     """Milliseconds by call; every answer must be a success."""
-    order = {
-        "port": port, "connections": CONNECTIONS, "seconds": seconds, "pause": pause,
-        "requests": requests,
-    }  # fmt: skip
+    given = {"port": port, "connections": CONNECTIONS, "seconds": seconds, "pause": pause}
     answer = subprocess.run(
-        [sys.executable, HERE / "load.py"], input=json.dumps(order), text=True,
-        stdout=subprocess.PIPE, check=True,
+        [sys.executable, HERE / "load.py"], input=json.dumps({**given, "requests": requests}),
+        text=True, stdout=subprocess.PIPE, check=True,
     ).stdout  # fmt: skip
     found = json.loads(answer)
-    refused = {s: n for s, n in found["statuses"].items() if s[0] not in "23"}
-    if refused or not found["statuses"]:
+    if not found["statuses"] or any(status[0] not in "23" for status in found["statuses"]):
         raise RuntimeError(f"answers under load: {found['statuses']}")
     return found["milliseconds"]
 
 
-def _under_work(house: House, robotni: Robotni, calls: list[list[str]], pause: float) -> Any:
-    """Load while naps of half a second fill all slots, and the submits' no-ops wait between."""
-    naps = int(house.given.seconds * 8) + 8
-    for _ in range(naps):
+def _under_work(bench: Bench, robotni: Robotni, calls: list[list[str]], pause: float) -> Any:
+    for _ in range(int(bench.seconds * 8) + 8):
         robotni.submit("nap.py")
-    answer = load(robotni.port, calls, house.given.seconds, pause)
+    answer = load(robotni.port, calls, bench.seconds, pause)
     robotni.wire.json("POST", "/queue/flush/", {})
-    while robotni.status()["jobs"]["running"]:
+    while robotni.counts()["running"]:
         time.sleep(0.05)
     return answer
 
 
-def _submit(house: House, script: str) -> str:
-    body = {"script": script, "venv": ".venv"}
-    return request("POST", "/api/worker/jobs", body).decode()
-
-
-def _mix(house: House, robotni: Robotni) -> list[list[str]]:
+def _mix(robotni: Robotni) -> list[list[str]]:
     """Of 20 calls: 10 open a job, 3 read its output, 3 list, 2 status, 1 filter, 1 submits."""
-    robotni.run("nap.py", 4)
     job_id = robotni.submit("nap.py")
-    while robotni.job(job_id)["finishedAt"] is None:
-        time.sleep(0.05)
-    job = f"/api/worker/jobs/{job_id}"
+    robotni.wait(job_id)
     texts = {
-        "open": (10, request("GET", job).decode()),
-        "output": (3, request("GET", f"{job}/output").decode()),
-        "list": (3, request("GET", "/api/worker/jobs").decode()),
-        "status": (2, request("GET", "/api/worker/status").decode()),
-        "filter": (1, request("GET", "/api/worker/jobs?status=pending,running").decode()),
-        "submit": (1, _submit(house, "noop.py")),
+        "open": (10, request("GET", f"{JOBS}/{job_id}")),
+        "output": (3, request("GET", f"{JOBS}/{job_id}/output")),
+        "list": (3, request("GET", JOBS)),
+        "status": (2, request("GET", "/api/worker/status")),
+        "filter": (1, request("GET", f"{JOBS}?status=pending,running")),
+        "submit": (1, request("POST", JOBS, BODY)),
     }
-    calls = [[name, text] for name, (times, text) in texts.items() for _ in range(times)]
+    calls = [[name, text.decode()] for name, (times, text) in texts.items() for _ in range(times)]
     return calls[::3] + calls[1::3] + calls[2::3]
-
-
-class Bare:
-    """`bare.py` under uvicorn, with a database of its own on the same disk."""
-
-    def __init__(self, house: House) -> None:
-        self.port = free_port()
-        path = house.folder / "bare.db"
-        self._process = subprocess.Popen(
-            [sys.executable, HERE / "bare.py", str(self.port), str(path)]
-        )
-        self.roots = [self._process.pid]
-        body = {"script": "noop.py", "venv": ".venv"}
-        self.post = [["submit", request("POST", "/jobs", body).decode()]]
-        give_up = time.monotonic() + 20
-        while True:
-            try:
-                Wire(self.port).close()
-                return
-            except ConnectionRefusedError:
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(0.02)
-
-    def close(self) -> None:
-        end(self._process)

@@ -1,4 +1,4 @@
-"""The benchmark runs, whatever it finds: a small form of it, without peers and without goals."""
+"""The benchmark runs: a small form of it, without peers."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from robotni.tests.paths import ROOT
 
 RUN = ROOT / "bench" / "run.py"
-ROWS = {"throughput", "preload", "start", "cancel", "api", "history", "idle", "cost"}
+ROWS = {"machine", "throughput", "start", "cost", "memory", "api", "history", "idle"}
 
 
 @pytest.mark.skipif(
@@ -18,17 +18,13 @@ ROWS = {"throughput", "preload", "start", "cancel", "api", "history", "idle", "c
     reason="the benchmark watches processes by pidfd and /proc: Python 3.9 and Linux",
 )
 def test_each_row_of_the_benchmark_measures_something(tmp_path: Path) -> None:
-    report, quoted = tmp_path / "report.json", tmp_path / "report.md"
-    files = ["--folder", tmp_path, "--json", report, "--markdown", quoted]
-    run = subprocess.run(
-        [sys.executable, RUN, "--quick", *files], capture_output=True, text=True, check=False
-    )
+    report = tmp_path / "report.json"
+    command = [sys.executable, RUN, "--quick", "--folder", tmp_path, "--json", report]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(report.read_text())
-    assert {figure["row"] for figure in found["figures"]} == ROWS
+    assert {figure["row"] for figure in found["figures"]} - {"preload"} == ROWS  # that needs numpy
     for figure in found["figures"]:
-        assert figure["values"] or figure["note"], figure
-        assert figure["met"] is None
+        assert figure["values"], figure
         assert figure["what"] in run.stdout
-        assert figure["what"] in quoted.read_text()
     assert found["machine"]["cores"] in run.stdout

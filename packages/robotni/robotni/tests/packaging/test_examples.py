@@ -1,4 +1,4 @@
-"""Each script and app of `examples/`, run as a user would, does what its docstring says."""
+"""Each script and app of `examples/`, run as a user runs it, does what its docstring says."""
 
 import importlib.util
 import json
@@ -39,7 +39,7 @@ def run(house: House, script: str, *args: str, **fields: Any) -> Job:
     return house.engine.get(job.job_id)
 
 
-def test_the_report_computes_with_a_package_robotni_does_not_have(examples: House) -> None:
+def test_the_report_uses_a_package_that_robotni_does_not_have(examples: House) -> None:
     venv = os.environ.get("EXAMPLES_VENV")
     if venv is None:
         pytest.skip("EXAMPLES_VENV names no venv with numpy; make test sets it")
@@ -51,7 +51,7 @@ def test_the_report_computes_with_a_package_robotni_does_not_have(examples: Hous
     assert "Traceback" not in (job.output or "")
 
 
-def test_the_report_fails_with_a_sentence_where_numpy_is_missing(examples: House) -> None:
+def test_the_report_fails_where_numpy_is_missing(examples: House) -> None:
     job = run(examples, "report.py")
     assert (job.status, job.exit_code) == ("failed", 1)
     assert "No module named 'numpy'" in (job.output or "")
@@ -82,7 +82,7 @@ def test_waits_until_a_port_is_open_or_the_deadline_has_passed(examples: House) 
         assert run(examples, "waits.py", address, "--deadline", "5").status == "completed"
 
 
-def test_external_hands_on_output_and_exit_code(examples: House) -> None:
+def test_external_passes_on_output_and_exit_code(examples: House) -> None:
     job = run(examples, "external.py", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (job.status, job.exit_code) == ("failed", 7)
     assert "out" in (job.output or "")
@@ -103,7 +103,7 @@ def test_fails_fails_with_a_traceback(examples: House) -> None:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`fastapi_app` in a folder of its own, on an address for all, with a token of robotni's."""
+    """`fastapi_app` in its own folder; it listens on all addresses, and robotni has a token."""
     folder = tmp_path_factory.mktemp("reports") / "app"
     shutil.copytree(EXAMPLES / "fastapi_app", folder)
     make_venv(folder / ".venv")
@@ -135,7 +135,7 @@ def test_the_fastapi_app_starts_reports_and_shows_them(ada: httpx.Client) -> Non
     started = ada.post("/reports/3")
     assert started.status_code == 202, started.text
     path = f"/reports/{started.json()['id']}"
-    report = eventually(lambda: reported(ada.get(path)))
+    report = eventually(lambda: finished_report(ada.get(path)))
     assert report == {
         "user": "ada",
         "status": "completed",
@@ -143,11 +143,11 @@ def test_the_fastapi_app_starts_reports_and_shows_them(ada: httpx.Client) -> Non
     }
 
 
-def reported(answer: httpx.Response) -> Any:
+def finished_report(answer: httpx.Response) -> Any:
     return answer.json() if answer.json()["report"] else None
 
 
-def test_its_robotni_is_served_to_who_is_logged_in(ada: httpx.Client) -> None:
+def test_a_user_who_is_logged_in_gets_its_robotni(ada: httpx.Client) -> None:
     assert ada.get("/robotni/webdemo").status_code == 200
     assert ada.get("/robotni/api/worker/jobs").status_code == 200
     foreign = {"Origin": "https://evil.example"}
@@ -156,9 +156,7 @@ def test_its_robotni_is_served_to_who_is_logged_in(ada: httpx.Client) -> None:
 
 @pytest.mark.parametrize("login", [None, ("ada", "wrong"), ("bob", ""), ("eve", "")])
 @pytest.mark.parametrize("path", ["/robotni/webdemo", "/robotni/api/worker/jobs", "/reports/x"])
-def test_nothing_of_it_is_served_to_others(
-    reports: Server, path: str, login: Tuple[str, str]
-) -> None:
+def test_nobody_else_gets_any_of_it(reports: Server, path: str, login: Tuple[str, str]) -> None:
     url = f"http://127.0.0.1:{reports.port}{path}"
     answer = httpx.get(url, auth=login, trust_env=False)
     assert answer.status_code == 401
@@ -167,7 +165,7 @@ def test_nothing_of_it_is_served_to_others(
     assert httpx.get(url, headers=token, trust_env=False).status_code == 401
 
 
-def test_the_wsgi_app_calls_by_the_client(
+def test_the_wsgi_app_submits_and_reads_with_the_client(
     make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = make_server()
@@ -180,10 +178,10 @@ def test_the_wsgi_app_calls_by_the_client(
     spec.loader.exec_module(module)
 
     def call(method: str, path: str) -> Tuple[str, Any]:
-        said = []
+        statuses = []
         environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
-        body = b"".join(module.app(environ, lambda status, headers: said.append(status)))
-        return said[0], json.loads(body)
+        body = b"".join(module.app(environ, lambda status, headers: statuses.append(status)))
+        return statuses[0], json.loads(body)
 
     try:
         status, started = call("POST", "/primes")
@@ -200,7 +198,7 @@ def test_the_wsgi_app_calls_by_the_client(
         module.jobs.close()
 
 
-def test_the_line_for_cron_runs_under_the_environment_of_cron(
+def test_the_line_for_cron_runs_in_the_environment_of_cron(
     make_server: Callable[..., Server],
 ) -> None:
     server = make_server()
@@ -209,17 +207,17 @@ def test_the_line_for_cron_runs_under_the_environment_of_cron(
     url, line = block.splitlines()
     assert url == "ROBOTNI_URL=http://127.0.0.1:8000"
     command = line.split(None, 5)[5]
-    for theirs, ours in (
+    for installed, here in (
         ("/srv/robotni", str(server.project)),
         ("/opt/robotni/bin", str(Path(sys.executable).parent)),
     ):
-        assert theirs in command
-        command = command.replace(theirs, ours)
-    bare = {"HOME": "/", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "robotni"}
-    bare["ROBOTNI_URL"] = server.url
+        assert installed in command
+        command = command.replace(installed, here)
+    environ = {"HOME": "/", "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "robotni"}
+    environ["ROBOTNI_URL"] = server.url
     ended = subprocess.run(
         ["/bin/sh", "-c", command],
-        env=bare,
+        env=environ,
         cwd="/",
         stdin=subprocess.DEVNULL,
         capture_output=True,
