@@ -16,7 +16,7 @@ from processes import end, tree
 from project import Project, numpy_venv
 from wire import Wire
 
-from robotni.web.server import is_fast
+from robotni.web.server import has_uvloop
 
 CLIENTS = 4  # connections that submit at once, as a web app's pool
 
@@ -41,7 +41,7 @@ class Robotni:
         self.wire = self._connect()
         document = self.wire.json("GET", "/openapi.json")
         self.version = document["info"]["version"]
-        if is_fast():
+        if has_uvloop():
             self.version += " with its extra fast"
         self.calls = set(document["paths"])
         self.has_warm = "warm" in document["components"]["schemas"]["JobRequest"]["properties"]

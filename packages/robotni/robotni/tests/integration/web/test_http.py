@@ -12,7 +12,7 @@ import pytest
 
 from robotni.tests.calls import HELLO, Answer, Wire, problem, raw, serving, stored
 from robotni.tests.processes import STACKS, Server, eventually
-from robotni.web.limits import MAX_AHEAD
+from robotni.web.server import MAX_PIPELINED
 
 JOBS = "/api/worker/jobs"
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
@@ -73,9 +73,7 @@ def test_each_stack_is_the_one_it_is_called(server: Server) -> None:
     assert server.process is not None
     maps = psutil.Process(server.process.pid).memory_maps()
     loaded = {part for m in maps for part in Path(m.path).parts}
-    assert {"uvloop", "httptools"} & loaded == (
-        {"uvloop", "httptools"} if server.stack == "fast" else set()
-    )
+    assert ("uvloop" in loaded) == (server.stack == "fast")
 
 
 # What is served
@@ -282,7 +280,7 @@ def test_requests_sent_on_and_on_are_not_kept(server: Server) -> None:
                 sent += len(FLUSH) * 1000
         except OSError:  # closed, or read no further
             pass
-        assert process.memory_info().rss - before < MAX_AHEAD + GROWTH
+        assert process.memory_info().rss - before < MAX_PIPELINED + GROWTH
     assert server.http.get("/livez").status_code == 200
 
 
@@ -297,7 +295,9 @@ def test_clients_that_are_gone_leave_no_traceback(server: Server) -> None:
         wire.socket.close()
     assert server.process is not None
     process = psutil.Process(server.process.pid)
-    eventually(lambda: len(process.net_connections(kind="tcp")) <= 2)  # it listens; we are kept
+    eventually(
+        lambda: len(process.net_connections(kind="tcp")) <= 3
+    )  # it listens, and keeps our two clients
     assert "Traceback" not in server.log()
 
 
