@@ -36,6 +36,7 @@ class Connection(H11Protocol):
     `send_400_response`, which are not documented.
     """
 
+    cycle: Any  # the last request and its answer; None before the first
     _head_timer: Optional[asyncio.TimerHandle] = None
 
     def connection_made(self, transport: Any) -> None:
@@ -71,7 +72,7 @@ class Connection(H11Protocol):
     def _limit_head(self) -> None:
         """Starts the timer when a head is awaited: the first one, or one that has begun."""
         is_awaited = self.conn.their_state is h11.IDLE and (
-            self.cycle is None or bool(self.conn.trailing_data[0])
+            self.cycle is None or len(self.conn.trailing_data[0]) > 0
         )
         if not is_awaited:
             self._cancel_head_timer()

@@ -97,7 +97,7 @@ def test_a_job_submitted_by_the_engine_is_run_without_a_request_to_the_mounted_a
     before = list(logging.getLogger().handlers)
     try:
         app = robotni.create_app(project, kill_grace=1)
-        assert not [t for t in threading.enumerate() if t.name == "starter"]
+        assert not [t for t in threading.enumerate() if t.name == "autostart"]
         request = JobRequest(script="hello.py", venv=".venv")
         job_id = app.state.engine.submit(request).job.job_id
         eventually(lambda: app.state.engine.get(job_id).is_terminal)
@@ -122,7 +122,7 @@ def test_who_enters_its_lifespan_needs_no_request(tmp_path: Path) -> None:
         asyncio.run(asyncio.wait_for(outer_lifespan(), 20))
     finally:
         end_all(tmp_path)
-    assert not [t for t in threading.enumerate() if t.name == "starter"]
+    assert not [t for t in threading.enumerate() if t.name == "autostart"]
 
 
 def test_the_routes_of_the_outer_app_submit_by_the_engine(

@@ -677,9 +677,10 @@ def test_spaces_and_the_order_of_fields_are_not_another_body(quiet: Server) -> N
 def test_the_same_key_with_another_body_is_refused(quiet: Server) -> None:
     post(quiet, Idempotency_Key="other")
     before = stored(quiet)
-    for request in ({**HELLO, "args": ["x"]}, {**HELLO, "typo": 1}, {}, [], None):
-        answer = post(quiet, request, Idempotency_Key="other")
-        assert "Idempotency-Key" in problem(answer, 422, "invalid_request")["detail"]
+    another = post(quiet, {**HELLO, "args": ["x"]}, Idempotency_Key="other")
+    assert "Idempotency-Key" in problem(another, 422, "invalid_request")["detail"]
+    for request in ({**HELLO, "typo": 1}, {}, [], None):
+        problem(post(quiet, request, Idempotency_Key="other"), 422, "invalid_request")
     assert stored(quiet) == before
 
 
@@ -1120,11 +1121,15 @@ def test_many_at_once_are_all_answered(quiet: Server) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("args", "abc", "/args: this is no list; write it in [ ]"),
-        ("args", [1], "/args/0: this is no text; write it in double quotes"),
-        ("params", [], "/params: this is no object; write it in { }"),
-        ("timeout", "5", "/timeout: this is no number; write it without quotes"),
-        ("retries", "5", "/retries: this is no whole number; write it without quotes and fraction"),
+        ("args", "abc", "/args: this must be a list; write it in [ ]"),
+        ("args", [1], "/args/0: this must be a text; write it in double quotes"),
+        ("params", [], "/params: this must be an object; write it in { }"),
+        ("timeout", "5", "/timeout: this must be a number; write it without quotes"),
+        (
+            "retries",
+            "5",
+            "/retries: this must be a whole number; write it like 3, without quotes",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_told_how_to_write_it(
