@@ -16,7 +16,7 @@ import pytest
 
 from robotni.tests.calls import Wire, problem, raw, serving
 from robotni.tests.processes import PROGRAM, STACKS, Server, clean_environ, eventually, free_port
-from robotni.web.body import BODY_WITHIN
+from robotni.web.body import BODY_TIMEOUT
 from robotni.web.server import HEAD_TIMEOUT, KEEP_ALIVE
 
 TOKEN = "a-token-for-everybody"
@@ -226,7 +226,7 @@ def test_300_half_open_requests_are_closed_in_10_s_and_others_are_served(
     every_client = [client for group in clients.values() for client in group]
     assert len(every_client) == 300
     calls: List[float] = []
-    deadline = time.monotonic() + 3 * max(HEAD_TIMEOUT, BODY_WITHIN)
+    deadline = time.monotonic() + 3 * max(HEAD_TIMEOUT, BODY_TIMEOUT)
     while any(c.seconds_open is None for c in every_client) and time.monotonic() < deadline:
         began = time.monotonic()
         assert workerless.http.get("/api/worker/jobs").status_code == 200
