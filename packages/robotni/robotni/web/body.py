@@ -1,7 +1,7 @@
 """What a request consists of, its headers and its body, bounded in size, time and depth.
 
-No body over 1 MiB is read to its end, no unfinished body is used, and what passes is JSON that every
-Python reads in the same way. Who may send a request is not decided here, but in `security.py`.
+No body over 1 MiB is read to its end, no unfinished body is used, and what passes is JSON that
+every Python reads in the same way. Who may send a request is decided elsewhere, in `security.py`.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Checked in this order: size, Host, Origin and Sec-Fetch-Site, token, Content-Type, and whether the
 body is JSON that every Python reads in the same way. The body of a refused request is not kept. It
 is plain ASGI, since the framework takes a body without Content-Type for JSON on Python 3.8, so that
-any web page could run jobs. It adds security headers to all answers, and does not know what a job is.
+any web page could run jobs. It adds security headers to all answers. It knows nothing of jobs.
 """
 
 import hmac
