@@ -84,7 +84,7 @@ class Api(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._autostart.start()  # an app that is mounted in another is told of no start
+            self._autostart.start()  # a mounted app's lifespan is not entered
             prefix = self._settings.root_path
             if prefix and not scope.get("root_path"):
                 scope = _with_prefix(scope, prefix)

@@ -70,8 +70,8 @@ class Autostart:
     def start(self) -> None:
         """Starts the thread that checks, unless it runs already or AUTOSTART is off.
 
-        Called at the start of a server and again with every request: an app that is mounted in
-        another is not told of the start, and a forked process has none of its parent's threads.
+        Called at the start of a server and again with every request: the lifespan of a mounted app
+        is not entered, and a forked process has none of its parent's threads.
         """
         if self._is_checking() or not self._settings.autostart:
             return

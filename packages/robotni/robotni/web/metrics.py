@@ -8,17 +8,7 @@ label holds what a user may choose.
 from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
-
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from typing import Any, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from robotni.jobs.states import PENDING
 
@@ -28,9 +18,18 @@ RECENT = 1000  # requests that the percentile is of
 _METHODS = frozenset(("GET", "HEAD", "POST", "DELETE", "OPTIONS"))
 
 
-class RequestTimes(Collector):
-    """A histogram by method and class of status, such as `2xx`, since the start of the process; and
-    the last 1,000 durations for a percentile. Uploads and downloads count."""
+class Histogram(NamedTuple):
+    """`counts` has the requests in each of BUCKETS, and those beyond the last."""
+
+    method: str
+    status_class: str
+    counts: List[int]
+    seconds: float
+
+
+class RequestTimes:
+    """Counts requests by method, class of status (such as `2xx`) and duration since the start of
+    the process, and keeps the last 1,000 durations. Uploads and downloads count."""
 
     def __init__(self) -> None:
         self._counts: Dict[Tuple[str, str], List[int]] = {}
@@ -49,41 +48,59 @@ class RequestTimes(Collector):
         recent = sorted(self._recent)
         return round(1000 * recent[int(0.95 * (len(recent) - 1))], 3) if recent else None
 
-    def collect(self) -> Iterator[Metric]:
-        family = HistogramMetricFamily(
-            "robotni_http_request_duration_seconds",
-            "Time from a request to the end of its answer, in this process.",
-            labels=["method", "status"],
-        )
-        bounds = [*map(floatToGoString, BUCKETS), "+Inf"]
-        for labels, counts in list(self._counts.items()):
-            family.add_metric(labels, list(zip(bounds, accumulate(counts))), self._seconds[labels])
-        yield family
+    def histograms(self) -> List[Histogram]:
+        return [
+            Histogram(*labels, list(counts), self._seconds[labels])
+            for labels, counts in list(self._counts.items())
+        ]
 
 
-class _Figures(Collector):
-    """What the database says. `status` holds the figures of `/api/worker/status`; `ended` has
-    (state, error code or "", jobs) of all jobs that ever ended."""
+def render(
+    status: Dict[str, Any],
+    ended: Iterable[Tuple[str, str, int]],
+    is_worker_running: bool,
+    times: RequestTimes,
+) -> bytes:
+    """All metrics as Prometheus text. `status` holds the figures of `/api/worker/status`; `ended`
+    has (state, error code or "", jobs) of all jobs that ever ended."""
+    # Imported here: 1.4 MB that a server needs only when it is monitored.
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    figures: Any = _Figures(status, ended, is_worker_running, times)
+    registry.register(figures)
+    ProcessCollector(registry=registry)
+    text: bytes = generate_latest(registry)
+    return text
+
+
+class _Figures:
+    """What a registry of prometheus_client collects, from the arguments of `render`."""
 
     def __init__(
         self,
         status: Dict[str, Any],
         ended: Iterable[Tuple[str, str, int]],
         is_worker_running: bool,
+        times: RequestTimes,
     ) -> None:
         self._status = status
         self._ended = ended
         self._is_worker_running = is_worker_running
+        self._times = times
 
-    def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily("robotni_info", "Always 1.", labels=["version"])
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client import core
+        from prometheus_client.utils import floatToGoString
+
+        info = core.GaugeMetricFamily("robotni_info", "Always 1.", labels=["version"])
         info.add_metric([self._status["version"]], 1)
         yield info
-        jobs = GaugeMetricFamily("robotni_jobs", "Jobs in each state.", labels=["state"])
+        jobs = core.GaugeMetricFamily("robotni_jobs", "Jobs in each state.", labels=["state"])
         for state, count in self._status["jobs"].items():
             jobs.add_metric([state], count)
         yield jobs
-        ended = CounterMetricFamily(
+        ended = core.CounterMetricFamily(
             "robotni_jobs_ended",
             "Jobs that ended, by state and error code; the clean-up lowers nothing.",
             labels=["state", "code"],
@@ -92,7 +109,17 @@ class _Figures(Collector):
             ended.add_metric([state, code], count)
         yield ended
         for name, text, value in self._gauges():
-            yield GaugeMetricFamily(name, text, value)
+            yield core.GaugeMetricFamily(name, text, value)
+        times = core.HistogramMetricFamily(
+            "robotni_http_request_duration_seconds",
+            "Time from a request to the end of its answer, in this process.",
+            labels=["method", "status"],
+        )
+        bounds = [*map(floatToGoString, BUCKETS), "+Inf"]
+        for method, status_class, counts, seconds in self._times.histograms():
+            buckets = list(zip(bounds, accumulate(counts)))
+            times.add_metric([method, status_class], buckets, seconds)
+        yield times
 
     def _gauges(self) -> Iterator[Tuple[str, str, float]]:
         queue, workers = self._status["queue"], self._status["workers"]
@@ -121,19 +148,3 @@ class _Figures(Collector):
             "When the worker is next needed by the clock.",
             self._status["nextWake"],
         )
-
-
-def render(
-    status: Dict[str, Any],
-    ended: Iterable[Tuple[str, str, int]],
-    is_worker_running: bool,
-    times: RequestTimes,
-) -> bytes:
-    """All metrics as Prometheus text; the arguments are those of `_Figures`, and this process's
-    request times."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(status, ended, is_worker_running))
-    ProcessCollector(registry=registry)
-    registry.register(times)
-    text: bytes = generate_latest(registry)
-    return text

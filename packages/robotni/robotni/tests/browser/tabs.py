@@ -158,8 +158,8 @@ def run_curl(server: Server, command: str) -> Any:
             body = value
         else:
             assert option == "-H", option
-            name, _, said = value.partition(": ")
-            headers[name] = said
+            name, _, header = value.partition(": ")
+            headers[name] = header
     assert url.startswith(server.url)
     return server.http.request(
         method or ("GET" if body is None else "POST"), url, headers=headers, content=body

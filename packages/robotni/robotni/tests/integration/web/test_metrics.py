@@ -131,17 +131,17 @@ def test_no_label_holds_what_a_user_chooses(server: Server) -> None:
 
 def test_the_readme_lists_every_metric_with_its_labels(server: Server) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    told: Dict[str, Set[str]] = {}
+    documented: Dict[str, Set[str]] = {}
     for names, labels in re.findall(r"(?m)^\| (`robotni_[^|]*) \|([^|]*)\|", readme):
         for name in re.findall(r"`(\w+)`", names):
-            told[name] = set(re.findall(r"`(\w+)`", labels))
+            documented[name] = set(re.findall(r"`(\w+)`", labels))
     server.wait_for(server.submit("print(1)"))
     found: Dict[str, Set[str]] = {}
     for name, labels in scrape(server):
         if name.startswith("robotni_"):
             family = re.sub("_(bucket|sum|count)$", "", name)
             found.setdefault(family, set()).update(label for label, _ in labels if label != "le")
-    assert found == told
+    assert found == documented
 
 
 def test_two_web_processes_of_one_data_directory_say_the_same(

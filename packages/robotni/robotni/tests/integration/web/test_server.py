@@ -1,4 +1,4 @@
-"""`robotni serve` itself: where it listens, whom it hangs up on, and that it says so."""
+"""`robotni serve`: where it listens, what it answers, what it closes, how it ends."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def serve(folder: Path, *options: str, **settings: Any) -> "subprocess.Completed
         ([], "a.example"),
     ],
 )
-def test_beyond_loopback_it_does_not_start_without_a_token(
+def test_it_does_not_start_beyond_loopback_without_a_token(
     tmp_path: Path, options: List[str], host: str
 ) -> None:
     settings = {"host": host} if host else {}
@@ -64,7 +64,7 @@ def test_beyond_loopback_it_does_not_start_without_a_token(
     assert "listens on" not in answer.stdout
 
 
-def test_beyond_loopback_it_starts_with_a_token(make_server: Callable[..., Server]) -> None:
+def test_it_starts_beyond_loopback_with_a_token(make_server: Callable[..., Server]) -> None:
     server = make_server(host="0.0.0.0", token=TOKEN, autostart=0)
     problem(server.http.get("/api/worker/jobs"), 401)
     bearer = {"Authorization": f"Bearer {TOKEN}"}
@@ -74,21 +74,21 @@ def test_beyond_loopback_it_starts_with_a_token(make_server: Callable[..., Serve
     assert TOKEN not in server.log()
 
 
-def test_a_short_token_is_none_and_is_not_shown(tmp_path: Path) -> None:
+def test_a_token_that_is_too_short_is_refused_and_not_shown(tmp_path: Path) -> None:
     answer = serve(tmp_path, token="hunter2")
     assert answer.returncode == 2
     assert "ROBOTNI_TOKEN" in answer.stderr
     assert "hunter2" not in answer.stderr + answer.stdout
 
 
-def test_an_address_of_another_machine_is_said(tmp_path: Path) -> None:
+def test_an_address_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
     answer = serve(tmp_path, host="192.0.2.1", token=TOKEN)
     assert answer.returncode == 1
     (line,) = answer.stderr.splitlines()
     assert "ROBOTNI_HOST" in line
 
 
-def test_port_0_is_any_free_one_and_it_says_which(tmp_path: Path) -> None:
+def test_with_port_0_it_takes_a_free_port_and_prints_it(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, PROGRAM, "serve", "--port", "0"],
         cwd=tmp_path,
@@ -104,17 +104,17 @@ def test_port_0_is_any_free_one_and_it_says_which(tmp_path: Path) -> None:
     process.communicate(timeout=20)
 
 
-def test_it_listens_on_loopback_alone(workerless: Server) -> None:
+def test_it_listens_on_loopback_only(workerless: Server) -> None:
     assert workerless.process is not None
     connections = psutil.Process(workerless.process.pid).net_connections(kind="inet")
     listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
 
 
-# What it says
+# What it answers
 
 
-def test_an_answer_takes_no_forty_milliseconds(workerless: Server) -> None:
+def test_an_answer_is_not_delayed_by_the_network_stack(workerless: Server) -> None:
     """Head and body are two writes: without TCP_NODELAY the second waits for an ACK."""
     took = []
     for _ in range(50):
@@ -130,7 +130,7 @@ def test_requests_are_in_no_log(workerless: Server) -> None:
     assert "a-word-of-the-request" not in workerless.log()
 
 
-def test_it_does_not_say_which_server_it_is(workerless: Server) -> None:
+def test_answers_do_not_name_the_server(workerless: Server) -> None:
     for path in ("/livez", "/nothing-here", "/webdemo"):
         assert "server" not in workerless.http.get(path).headers
     assert "server" not in raw(workerless, b"no HTTP\r\n\r\n").headers
@@ -155,7 +155,7 @@ def test_it_does_not_say_which_server_it_is(workerless: Server) -> None:
     ],
     ids=lambda request_: repr(request_[:50]),
 )
-def test_what_is_no_request_gets_an_answer_and_no_traceback(
+def test_bytes_that_are_not_a_request_get_a_problem_and_no_traceback(
     workerless: Server, request_: bytes
 ) -> None:
     answer = raw(workerless, request_)
@@ -164,7 +164,7 @@ def test_what_is_no_request_gets_an_answer_and_no_traceback(
     assert "Traceback" not in workerless.log()
 
 
-def test_two_requests_sent_at_once_are_both_answered(workerless: Server) -> None:
+def test_two_pipelined_requests_and_garbage_are_all_answered(workerless: Server) -> None:
     one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with Wire(workerless) as wire:
         wire.send(one + one.replace(b"livez", b"nope1") + b"garbage\r\n\r\n")
@@ -259,7 +259,7 @@ def test_an_idle_connection_is_kept_longer_than_a_client_polls(workerless: Serve
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_with_its_worker_and_says_what_goes_on(
+def test_it_ends_with_its_worker_and_says_what_goes_on_running(
     make_server: Callable[..., Server], signal_: signal.Signals, stack: str
 ) -> None:
     server = make_server(stack=stack)
@@ -276,7 +276,7 @@ def test_it_ends_with_its_worker_and_says_what_goes_on(
         assert probe.connect_ex(("127.0.0.1", server.port)) != 0
 
 
-# What its scripts see
+# With secrets in its environment and umask 000
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "s3cret",
@@ -290,9 +290,9 @@ SECRETS = {
 
 
 @pytest.fixture(scope="module")
-def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Started with secrets in its environment, and with umask 000."""
-    running = serving(tmp_path_factory.mktemp("careless"))
+    running = serving(tmp_path_factory.mktemp("exposed"))
     before = os.umask(0)
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -305,20 +305,20 @@ def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.close()
 
 
-def test_scripts_see_nothing_of_the_environment_of_the_server(careless: Server) -> None:
-    job_id = careless.submit("import json, os\nprint(json.dumps(dict(os.environ)))")
-    seen = json.loads(careless.wait_for(job_id)["output"])
+def test_scripts_do_not_see_the_environment_of_the_server(exposed: Server) -> None:
+    job_id = exposed.submit("import json, os\nprint(json.dumps(dict(os.environ)))")
+    seen = json.loads(exposed.wait_for(job_id)["output"])
     assert not set(SECRETS) & set(seen)
-    venv = careless.project / ".venv"
+    venv = exposed.project / ".venv"
     assert seen["VIRTUAL_ENV"] == str(venv)
     assert seen["PATH"].split(os.pathsep)[0] == str(venv / "bin")
-    assert "s3cret" not in careless.log() + careless.worker_log()
+    assert "s3cret" not in exposed.log() + exposed.worker_log()
 
 
-def test_under_umask_000_nothing_of_ours_is_open_to_others(careless: Server) -> None:
-    job_id = careless.submit("open('made', 'w').close()\nprint('x')")
-    careless.wait_for(job_id)
-    found = [careless.data, *careless.data.rglob("*")]
+def test_under_umask_000_the_data_directory_is_closed_to_others(exposed: Server) -> None:
+    job_id = exposed.submit("open('made', 'w').close()\nprint('x')")
+    exposed.wait_for(job_id)
+    found = [exposed.data, *exposed.data.rglob("*")]
     assert len(found) > 10
     assert [path for path in found if path.stat().st_mode & 0o077] == []
-    assert (careless.project / "made").stat().st_mode & 0o777 == 0o666
+    assert (exposed.project / "made").stat().st_mode & 0o777 == 0o666
