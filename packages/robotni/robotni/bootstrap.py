@@ -50,7 +50,7 @@ def build_engine() -> "Tuple[Settings, DataDir, Engine]":
 
     settings = _current_settings()
     datadir, store = _open_storage(settings)
-    return settings, datadir, Engine(settings, store, datadir.jobs, notify=lambda: None)
+    return settings, datadir, Engine(settings, store, notify=lambda: None)
 
 
 def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":
@@ -87,7 +87,7 @@ def _build_web(settings: Settings) -> "FastAPI":
         return engine.needs_worker_in()
 
     autostart = Autostart(settings, datadir, os.environ, needs_worker_in)
-    engine = Engine(settings, store, datadir.jobs, autostart.notify)
+    engine = Engine(settings, store, autostart.notify)
     return create_api(settings, engine, Stats(store), autostart)
 
 

@@ -8,7 +8,6 @@ worker.
 import errno
 import math
 import time
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from robotni import __version__, log
@@ -37,16 +36,14 @@ class Engine:
         self,
         settings: Settings,
         store: Store,
-        jobs_folder: Path,
         notify: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._jobs_folder = jobs_folder
         self._clock = clock
         self._registry = Registry()
-        self._submitter = Submitter(settings, store, jobs_folder, self._registry, notify, clock)
+        self._submitter = Submitter(settings, store, self._registry, notify, clock)
         self._started_at = clock()
 
     def close(self) -> None:
@@ -99,14 +96,14 @@ class Engine:
         run = job.run_of(job.attempt)
         if run is None:
             return job.model_copy(update={"output": ""})
-        text, is_cut = RunFiles(self._jobs_folder, job.job_id, run).read_tail(OUTPUT_LIMIT)
+        text, is_cut = self._store.run_files(job, run).read_tail(OUTPUT_LIMIT)
         return job.model_copy(
             update={"output": text, "output_truncated": job.output_truncated or is_cut}
         )
 
     def _with_progress(self, job: Job) -> Job:
         """A running job with its progress and the size of its output so far."""
-        run_files = RunFiles(self._jobs_folder, job.job_id, job.run)
+        run_files = self._store.run_files(job)
         found = run_files.read_progress()
         progress = None if found is None else Progress(percent=found[0], message=found[1])
         return job.model_copy(
@@ -144,11 +141,11 @@ class Engine:
         job = self._get(job_id)
         if attempt is None:
             run = job.run_of(job.attempt)
-            return None if run is None else RunFiles(self._jobs_folder, job_id, run)
+            return None if run is None else self._store.run_files(job, run)
         run = job.run_of(attempt)
         if run is None:
             raise NotFound(f"job {job_id} has no attempt {attempt}; it has had {job.attempt}")
-        return RunFiles(self._jobs_folder, job_id, run)
+        return self._store.run_files(job, run)
 
     def types(self) -> List[WorkerType]:
         return self._registry.list()
@@ -178,7 +175,7 @@ class Engine:
             return False  # its state has changed since it was read
         log.cancel_requested(job.job_id, job.status)
         try:
-            RunFiles(self._jobs_folder, job.job_id, job.run).request_cancel()
+            self._store.run_files(job).request_cancel()
         except OSError as error:  # recovery tries again; it is stored that a cancel was requested
             if error.errno != errno.ENOSPC:
                 log.failed("cancel", job.job_id)
