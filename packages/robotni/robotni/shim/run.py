@@ -29,7 +29,8 @@ class Run:
         self.cancel_fifo = cancel_fifo
         self.vmstat = vmstat
         self.standby = standby
-        self.child = self.status = None
+        self.child = self.status = self.kill_at = None
+        self.terminated = set()  # pids that have had SIGTERM
         self.output_bytes = self.kept_bytes = 0
         self.stopped_by = self.spawn_error = None
         self.has_survivors = self.is_alone = self.is_standby = False
@@ -110,7 +111,7 @@ class Run:
         """Supervises the program to its end, and leaves evidence of that."""
         if self.child is not None:
             self.supervise()
-            self.kill_descendants()
+            self.end_tree()
             self.drain_pipe()
         self.finish()
         self.close()
@@ -138,34 +139,34 @@ class Run:
         return os.path.exists(self.path("cancel"))
 
     def supervise(self):
-        """Reads output until the program has ended, by itself or because it was stopped."""
+        """Reads output until the program has ended, by itself or because it was stopped, or until
+        the grace of a stopped one is over."""
         deadline = time.monotonic() + self.spec["timeout"]
-        kill_at = None
         while self.child is not None and self.status is None:
-            self.wait((deadline if kill_at is None else kill_at) - time.monotonic())
+            until = deadline if self.kill_at is None else self.kill_at
+            self.wait(until - time.monotonic())
             self.reap()
             now = time.monotonic()
             if self.status is not None:
                 if self.is_standby and self.stopped_by is None and not self.standby.was_used():
                     self.start_cold()
-                    continue
-                break
-            if self.stopped_by is None and (self.is_cancelled() or now >= deadline):
+            elif self.stopped_by is None and (self.is_cancelled() or now >= deadline):
                 self.stopped_by = "cancel" if self.is_cancelled() else "timeout"
-                self.send(signal.SIGTERM)
-                kill_at = now + self.spec["grace"]
-            elif kill_at is not None and now >= kill_at:
-                self.send(signal.SIGKILL)
-                kill_at = now + 0.05
+                self.kill_at = now + self.spec["grace"]
+                self.terminate()
+            elif self.kill_at is not None and now >= self.kill_at:
+                return
 
-    def kill_descendants(self):
-        """Ends what the program left behind: SIGTERM, a moment, then SIGKILL until none is left."""
+    def end_tree(self):
+        """Ends what is left: SIGTERM for those that have not had it, what remains of the grace,
+        then SIGKILL until none is left."""
         if not self.reap():
             return
-        self.send(signal.SIGTERM)
-        grace_ends = time.monotonic() + min(self.spec["grace"], EXIT_GRACE)
-        while self.reap() and time.monotonic() < grace_ends:
-            self.wait(min(0.02, max(0.0, grace_ends - time.monotonic())))
+        if self.kill_at is None:
+            self.kill_at = time.monotonic() + min(self.spec["grace"], EXIT_GRACE)
+        self.terminate()
+        while self.reap() and time.monotonic() < self.kill_at:
+            self.wait(self.kill_at - time.monotonic())
         deadline = time.monotonic() + GIVE_UP_AFTER
         while self.reap():
             if time.monotonic() > deadline:
@@ -174,19 +175,26 @@ class Run:
             self.send(signal.SIGKILL)
             self.wait(0.002)
 
-    def send(self, number):
-        """Signals every process below this one; where they cannot be listed, the group."""
+    def terminate(self):
+        """Sends SIGTERM, once to each process of the tree."""
+        self.terminated.update(self.send(signal.SIGTERM, self.terminated))
+
+    def send(self, number, skip=()):
+        """Signals every process below this one but those in `skip`; where they cannot be listed,
+        the group. Returns their pids."""
         pids = descendants()
         for pid in pids:
-            try:
-                os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):  # it ended, or is of another user
-                pass
-        if not pids:
+            if pid not in skip:
+                try:
+                    os.kill(pid, number)
+                except (ProcessLookupError, PermissionError):  # it ended, or is of another user
+                    pass
+        if not pids and self.child not in skip:
             try:
                 os.killpg(self.child, number)
             except (ProcessLookupError, PermissionError):  # it ended, or all in it are zombies
                 pass
+        return pids or [self.child]
 
     def reap(self):
         """Collects children that have ended; whether any process is left below this one."""

@@ -191,6 +191,81 @@ time.sleep(60)
     assert launcher.output() == "ready\ntidy\n"
 
 
+TIDY_CHILD = """
+import os, signal, subprocess, sys, time
+child = '''
+import signal, sys, time
+def tidy(*_):
+    print("term", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: print("term", flush=True))
+    end = time.monotonic() + 1.6
+    while time.monotonic() < end:
+        time.sleep(0.05)
+    print("tidy", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, tidy)
+print("ready", flush=True)
+time.sleep(60)
+'''
+subprocess.Popen([sys.executable, "-S", "-c", child], start_new_session=OWN_SESSION)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("own_session", [False, True], ids=["same session", "own session"])
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_child_gets_sigterm_once_and_the_whole_grace_after_the_script_has_ended(
+    launcher: Launcher, told: str, own_session: bool
+) -> None:
+    script = TIDY_CHILD.replace("OWN_SESSION", str(own_session))
+    launcher.start(script, grace=15, timeout=1.5 if told == "timeout" else 60)
+    eventually(lambda: "ready\n" in launcher.output())
+    if told == "cancel":
+        launcher.run_files.request_cancel()
+    facts = launcher.end()
+    assert (facts["stoppedBy"], facts["signal"]) == (told, signal.SIGTERM)
+    assert launcher.output() == "ready\nterm\ntidy\n"
+
+
+def test_a_child_that_ignores_sigterm_is_killed_when_the_grace_is_over(launcher: Launcher) -> None:
+    script = f"{ESCAPE_KIT}\n{ESCAPES['one that ignores SIGTERM']}\nprint('ready')\ntime.sleep(60)"
+    launcher.start(script, grace=2.5)
+    eventually(lambda: "ready" in launcher.output())
+    eventually(lambda: len(launcher.survivors()) == 2)
+    began = time.monotonic()
+    launcher.run_files.request_cancel()
+    launcher.end()
+    assert 2.4 < time.monotonic() - began < 6
+    assert launcher.survivors() == []
+
+
+def test_what_a_script_starts_to_tidy_up_is_left_to_it(launcher: Launcher) -> None:
+    script = """
+import signal, subprocess, sys, time
+def tidy(*_):
+    sys.exit(subprocess.call([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"]))
+signal.signal(signal.SIGTERM, tidy)
+print("ready")
+time.sleep(60)
+"""
+    launcher.start(script, grace=15)
+    eventually(lambda: "ready" in launcher.output())
+    launcher.run_files.request_cancel()
+    facts = launcher.end()
+    assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", 0)
+
+
+def test_what_a_script_leaves_behind_at_its_own_end_gets_sigterm_once_and_one_second(
+    launcher: Launcher,
+) -> None:
+    script = TIDY_CHILD.replace("OWN_SESSION", "True").replace("1.6", "60").rstrip()
+    script = script[: script.rindex("time.sleep")] + "time.sleep(1)"
+    facts = launcher.run(script, grace=15)
+    assert facts["exitCode"] == 0
+    assert 2 <= facts["finishedAt"] - facts["startedAt"] < 6
+    assert launcher.output() == "ready\nterm\n"
+
+
 def test_a_cancel_before_the_start_runs_nothing(launcher: Launcher, jobs: Path) -> None:
     launcher._next = lambda: launcher.run_files  # type: ignore[method-assign]
     launcher.run_files.request_cancel()
