@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any, Callable
 
+import psutil
 import pytest
 
 from robotni.jobs.models import Job
@@ -368,3 +371,62 @@ def test_files_of_a_run_are_for_the_owner_alone(house: House) -> None:
     for path in [house.datadir.path, *house.datadir.path.rglob("*")]:
         assert path.lstat().st_mode & 0o077 == 0, path
     assert Path(house.datadir.jobs / job.job_id).exists()
+
+
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_script_that_stops_the_shim_of_an_adopted_run_ends_in_time(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr("robotni.consumer.recovery.CONTINUE_EVERY", 0.3)
+    script = """
+import os, pathlib, signal, time
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+os.kill(os.getppid(), signal.SIGSTOP)
+time.sleep(60)
+"""
+    house = make_house()
+    fields = {"script": house.script(script), "venv": ".venv"}
+    fields["timeout"] = 2 if told == "timeout" else 60
+    job = house.engine.submit(JobRequest.model_validate(fields)).job
+    first = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    first.start()
+    run_files = house.store.run_files(house.store.get(job.job_id), 1)
+    started = eventually(run_files.started)
+    house.executor.stop_signal.set()
+    first.join()
+    house.executor.close()
+    later = make_house()
+    later.executor.recovery.sweep()
+    adopted = later.executor.recovery.next_to_adopt()
+    assert adopted is not None
+    worker = threading.Thread(target=later.executor.recovery.adopt, args=(adopted,))
+    worker.start()
+    (house.project / "go").touch()
+    shim = psutil.Process(started["shim"])
+    eventually(lambda: shim.status() == psutil.STATUS_STOPPED)
+    if told == "cancel":
+        later.engine.cancel(job.job_id)
+    worker.join(15)
+    later.executor.stop_signal.set()  # for a thread that would wait for ever
+    worker.join()
+    ended = later.engine.get(job.job_id)
+    expected = {"timeout": ("failed", "timeout"), "cancel": ("cancelled", "")}[told]
+    assert (ended.status, code(ended)) == expected
+
+
+def test_no_pid_in_the_evidence_is_trusted(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    claimed = house.claim(job.job_id)
+    assert claimed is not None
+    stranger = subprocess.Popen(["sleep", "60"])
+    stranger.send_signal(signal.SIGSTOP)
+    process = psutil.Process(stranger.pid)
+    eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+    run_files = house.store.run_files(claimed)
+    for pid in (stranger.pid, -1, 0, "1", None, [], 1 << 70):
+        (run_files.path / "started").write_text(json.dumps({"shim": pid, "mark": run_files.mark}))
+        house.executor.recovery._continue_shim(run_files)
+        assert process.status() == psutil.STATUS_STOPPED
+    stranger.kill()
+    stranger.wait()
