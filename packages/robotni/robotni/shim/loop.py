@@ -6,7 +6,7 @@ import socket
 
 from .cancel_fifo import CancelFifo
 from .evidence import open_vmstat
-from .processes import PR_SET_CHILD_SUBREAPER, prctl
+from .processes import PR_SET_CHILD_SUBREAPER, conditions, prctl
 from .protocol import answer, receive
 from .run import Run
 from .standby import Standby
@@ -20,7 +20,7 @@ def main(fd):
     worker.set_inheritable(False)
     wakeup = wake_up_on_signals()
     fifo, vmstat, standby = CancelFifo(), open_vmstat(), Standby()
-    last = None
+    last, at_start = None, conditions()
     while True:
         message, lock = receive(worker)
         if message is None:
@@ -34,12 +34,15 @@ def main(fd):
             run.end()
         last = run if has_started else None
         os.close(lock)
+        # The next run gets another shim where not even SIGKILL ended the processes of this one, and
+        # where a script has changed what the next one would inherit.
+        leaves = run.has_survivors or conditions() != at_start
         try:
-            worker.send(answer(has_started, run.exit_json))
+            worker.send(answer(has_started, leaves, run.exit_json))
         except OSError:  # the worker is gone; the evidence is there
             break
-        if run.has_survivors:
-            return  # not even SIGKILL ends them: the next run gets another shim
+        if leaves:
+            return
     standby.dismiss()
     if last is not None:
         last.sync_end()

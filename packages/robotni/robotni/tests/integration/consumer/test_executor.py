@@ -430,3 +430,40 @@ def test_no_pid_in_the_evidence_is_trusted(house: House) -> None:
         assert process.status() == psutil.STATUS_STOPPED
     stranger.kill()
     stranger.wait()
+
+
+CONDITIONS = """
+import os, resource, signal
+names = sorted(n for n in dir(resource) if n.startswith("RLIMIT_") and n != "RLIMIT_RTTIME")
+print([resource.getrlimit(getattr(resource, n)) for n in names])
+print(os.nice(0), os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)))
+print(open("/proc/self/oom_score_adj").read(), resource.getrlimit(resource.RLIMIT_RTTIME)[1])
+"""
+CHANGES = {
+    "limit of open files": "resource.prlimit(shim, resource.RLIMIT_NOFILE, (3, 3))",
+    "limit of file sizes": "resource.prlimit(shim, resource.RLIMIT_FSIZE, (0, 0))",
+    "limit of processes": "resource.prlimit(shim, resource.RLIMIT_NPROC, (1, 1))",
+    "limit of memory": "resource.prlimit(shim, resource.RLIMIT_AS, (1 << 25, 1 << 25))",
+    "hard limit of the mark": "resource.prlimit(shim, resource.RLIMIT_RTTIME, (9, 9))",
+    "nice value": "os.setpriority(os.PRIO_PROCESS, shim, 19)",
+    "scheduler": "os.sched_setscheduler(shim, os.SCHED_IDLE, os.sched_param(0))",
+    "affinity": "os.sched_setaffinity(shim, [min(os.sched_getaffinity(0))])",
+    "weight for the OOM killer": "open(f'/proc/{shim}/oom_score_adj', 'w').write('777')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_script_changes_of_its_shim_does_not_reach_the_next_job(
+    house: House, change: str
+) -> None:
+    before = run(house, CONDITIONS)
+    assert before.status == "completed"
+    run(house, f"import os, resource; shim = os.getppid(); {CHANGES[change]}; print('on')")
+    after = run(house, CONDITIONS + "print('ok')")
+    assert (after.status, after.attempt, after.run) == ("completed", 1, 1)
+    assert after.output == f"{before.output}ok\n"
+
+
+def test_a_shim_that_its_script_left_alone_is_kept(house: House) -> None:
+    script = "import os, resource; print(os.getppid()); resource.setrlimit(7, (9, 9)); os.nice(3)"
+    assert len({run(house, script).output for _ in range(3)}) == 1
