@@ -9,9 +9,11 @@ from .evidence import open_vmstat
 from .processes import PR_SET_CHILD_SUBREAPER, conditions, prctl
 from .protocol import answer, receive
 from .run import Run
+from .spawn import RESET
 from .standby import Standby
 
 HANDLED = (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # SIGKILL ends a shim
+KEPT = (signal.SIGKILL, signal.SIGSTOP, *RESET)
 
 
 def main(fd):
@@ -49,11 +51,19 @@ def main(fd):
 
 
 def wake_up_on_signals():
-    """A descriptor that is readable after a signal; the signals do nothing else."""
+    """A descriptor that is readable after a signal; the signals do nothing else.
+
+    No signal stays ignored or blocked here because the server was started so (by `&` in a script,
+    by nohup): programs inherit that.
+    """
     reader, writer = os.pipe()
     for fd in (reader, writer):
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in HANDLED:
         signal.signal(number, lambda number, frame: None)
+    for number in signal.valid_signals() - {*KEPT}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return reader

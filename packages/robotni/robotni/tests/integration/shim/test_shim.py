@@ -19,6 +19,7 @@ from robotni.consumer.shim_pool import DIED, ENDED, NOT_STARTED, ShimProcess, St
 from robotni.jobs.models import new_job_id
 from robotni.storage.run_files import RunFiles
 from robotni.system.processes import OrphanedProcesses
+from robotni.tests.paths import PACKAGE
 from robotni.tests.processes import end_all, eventually, processes_of
 
 
@@ -519,6 +520,46 @@ def test_a_script_sees_no_descriptor_but_its_own_three(launcher: Launcher) -> No
     launcher.run("import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:4])")
     assert json.loads(launcher.output())[:3] == [0, 1, 2]
     assert len(json.loads(launcher.output())) <= 4  # the fourth is the listing itself
+
+
+SIGNALS = """
+import signal
+free = signal.valid_signals() - {signal.SIGPIPE, signal.SIGINT}
+free -= {getattr(signal, "SIGXFSZ", 0), signal.SIGKILL, signal.SIGSTOP}
+print(sorted(n for n in free if signal.getsignal(n) != signal.SIG_DFL))
+print(signal.getsignal(signal.SIGINT) == signal.default_int_handler)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+@pytest.mark.parametrize("fallback", [False, True], ids=["posix_spawn", "fork"])
+def test_a_signal_that_the_server_ignores_or_blocks_is_as_usual_in_a_script(
+    tmp_path: Path, jobs: Path, monkeypatch: pytest.MonkeyPatch, fallback: bool
+) -> None:
+    """As of a server that was started by `&` in a script, by nohup, or by a parent that blocks."""
+    program = tmp_path / "shim.py"
+    numbers = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+    lines = [
+        "import os, signal, sys",
+        f"sys.path.insert(0, {str(PACKAGE.parent)!r})",
+        "from robotni.shim import loop, spawn",
+        f"for number in {[int(n) for n in numbers]}: signal.signal(number, signal.SIG_IGN)",
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, {[int(n) for n in numbers]})",
+    ]
+    if fallback:
+        lines += ["def no(*_, **__): raise NotImplementedError", "os.posix_spawn = no"]
+    program.write_text("\n".join([*lines, "loop.main(int(sys.argv[1]))"]))
+    monkeypatch.setattr("robotni.consumer.shim_pool._PROGRAM", str(program))
+    shim, stop_signal = ShimProcess(tmp_path / "log"), StopSignal()
+    launcher = Launcher(jobs, shim, stop_signal)
+    try:
+        facts = launcher.run(SIGNALS)
+    finally:
+        shim.close()
+        shim.reap()
+        stop_signal.close()
+    assert facts["stoppedBy"] is None  # the shim is told of the end, by SIGCHLD
+    assert launcher.output() == "[]\nTrue\nset()\n"
 
 
 def test_files_of_a_script_have_the_umask_of_the_user(launcher: Launcher) -> None:
