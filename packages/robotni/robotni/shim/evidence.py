@@ -27,6 +27,15 @@ def remove(path):
         pass
 
 
+def close(fd):
+    """Closes a descriptor. It is closed also where the kernel reports an error of an earlier write
+    by this call."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
 def sync(*paths):
     """Makes the content of files, or the names in folders, durable."""
     for path in paths:

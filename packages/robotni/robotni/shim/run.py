@@ -8,7 +8,7 @@ import signal
 import time
 
 from .cancel_fifo import drain
-from .evidence import FULL, create, exit_of, oom_kills, remove, sync, write_padded
+from .evidence import FULL, close, create, exit_of, oom_kills, remove, sync, write_padded
 from .processes import descendants, mark
 from .spawn import spawn
 
@@ -16,6 +16,7 @@ from .spawn import spawn
 MACHINE_ERRORS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 PIPE_READ = 1 << 16  # bytes of output that are read at once
 EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind when it ends
+TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
 
 
@@ -119,7 +120,7 @@ class Run:
     def close(self):
         for fd in (self.pipe, self.pipe_writer, self.stdin, self.log, self.evidence):
             if fd is not None:
-                os.close(fd)
+                close(fd)
 
     def open_stdin(self):
         text = self.spec.get("stdin")
@@ -243,10 +244,8 @@ class Run:
         while kept:
             try:
                 written = os.write(self.log, kept)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                break  # go on counting, keep nothing
+            except OSError:  # a full or broken disk, a limit: go on counting, keep nothing
+                break
             self.kept_bytes += written
             kept = kept[written:]
 
@@ -274,25 +273,37 @@ class Run:
         }
 
     def finish(self):
-        """Turns the evidence of the start into that of the end. On a full disk it waits for room:
-        to lose the end would be worse."""
+        """Turns the evidence of the start into that of the end."""
         self.exit_json = json.dumps(self.exit_facts()).encode()
-        while True:
+        if self.kept_bytes:
+            self.persist(self.sync_output)
+        self.persist(self.write_end)
+
+    def sync_output(self):
+        os.fsync(self.log)
+        sync(*self.folders())
+
+    def write_end(self):
+        write_padded(self.evidence, self.exit_json)
+        os.rename(self.path("started"), self.path("exit.json"))
+
+    def persist(self, write):
+        """On a full disk it waits for room: to lose the end would be worse. After other errors it
+        tries again, TRIES in all; then the script has removed its folder, or the disk is broken,
+        and the answer to the worker has to do."""
+        tries = TRIES
+        while tries:
             try:
-                if self.kept_bytes:
-                    os.fsync(self.log)
-                    sync(*self.folders())
-                write_padded(self.evidence, self.exit_json)
-                os.rename(self.path("started"), self.path("exit.json"))
+                write()
                 return
             except OSError as error:
-                if error.errno not in FULL:
-                    return  # the script removed its folder; the answer to the worker says the rest
-                time.sleep(1)
+                is_full = error.errno in FULL
+            tries -= not is_full
+            time.sleep(1 if is_full else 0.01)
 
     def folders(self):
         return self.folder, os.path.dirname(self.folder), self.spec["jobs"]
 
     def sync_end(self):
         """Makes the evidence of the end durable: perhaps no worker has stored the end."""
-        sync(self.path("exit.json"), *self.folders())
+        self.persist(lambda: sync(self.path("exit.json"), *self.folders()))
