@@ -5,7 +5,7 @@ import signal
 import socket
 
 from .cancel_fifo import CancelFifo
-from .evidence import open_vmstat
+from .evidence import close, open_vmstat
 from .processes import PR_SET_CHILD_SUBREAPER, conditions, prctl
 from .protocol import answer, receive
 from .run import Run
@@ -31,11 +31,11 @@ def main(fd):
             standby.prepare(message["standby"])
             continue
         run = Run(message, wakeup, fifo, vmstat, standby)
-        has_started = run.start()
-        if has_started:
-            run.end()
+        # Without the lock, for which there was no descriptor, nobody would see that the run lives.
+        has_started = lock is not None and run.start() and run.end()
         last = run if has_started else None
-        os.close(lock)
+        if lock is not None:
+            close(lock)
         # The next run gets another shim where not even SIGKILL ended the processes of this one, and
         # where a script has changed what the next one would inherit.
         leaves = run.has_survivors or conditions() != at_start

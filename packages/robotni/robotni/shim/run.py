@@ -13,11 +13,18 @@ from .processes import descendants, mark
 from .spawn import spawn
 
 # The machine, not the program, is at fault: the run is tried again.
-MACHINE_ERRORS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+MACHINE_ERRORS = (
+    *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EINTR),
+    *FULL,
+)
 PIPE_READ = 1 << 16  # bytes of output that are read at once
 EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind when it ends
 TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
+
+
+def is_machine_error(error):
+    return getattr(error, "errno", None) in MACHINE_ERRORS
 
 
 class Run:
@@ -34,6 +41,7 @@ class Run:
         self.terminated = set()  # pids that have had SIGTERM
         self.output_bytes = self.kept_bytes = 0
         self.stopped_by = self.spawn_error = None
+        self.was_started = True
         self.has_survivors = self.is_alone = self.is_standby = False
         self.pipe = self.pipe_writer = self.stdin = self.log = self.evidence = None
         self.exit_json = b""
@@ -53,24 +61,30 @@ class Run:
             self.prepare_files()
             self.start_program()
         except OSError:
-            remove(self.path("started"))
-            self.close()
+            self.take_back()
             return False
         return True
+
+    def take_back(self):
+        """Removes the evidence of a start that did not come to be."""
+        self.persist(lambda: remove(self.path("started")))
+        self.close()
 
     def prepare_files(self):
         self.cancel_fifo.link(self.path("cancel.fifo"))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self.log = os.open(self.path("output"), flags, 0o600)
-        self.stdin = self.open_stdin()
+        self.open_stdin()
         self.pipe, self.pipe_writer = os.pipe()
+        os.set_blocking(self.pipe, False)
         evidence = {"startedAt": self.started_at, "shim": os.getpid()}
         evidence["mark"] = mark(self.spec["mark"])
         self.evidence = create(self.path("started"))
         write_padded(self.evidence, json.dumps(evidence).encode())
 
     def start_program(self):
-        """Starts the program, unless the run is cancelled already."""
+        """Starts the program, unless the run is cancelled already. OSError says that the machine is
+        at fault and nothing was started."""
         if self.is_cancelled():
             self.stopped_by = "cancel"
             return
@@ -80,15 +94,14 @@ class Run:
             if standby is None:
                 self.spawn()
             else:
-                os.close(self.pipe)
-                os.close(self.pipe_writer)
+                close(self.pipe)
+                close(self.pipe_writer)
                 self.child, self.pipe, self.pipe_writer = standby
                 self.is_standby = True
         except (OSError, ValueError) as error:
-            if getattr(error, "errno", None) in MACHINE_ERRORS:
+            if is_machine_error(error):
                 raise
             self.spawn_error = self.describe(error)
-        os.set_blocking(self.pipe, False)
 
     def spawn(self):
         fds = (self.stdin, self.pipe_writer, self.pipe_writer)
@@ -106,16 +119,24 @@ class Run:
         try:
             self.spawn()
         except (OSError, ValueError) as error:
-            self.spawn_error = self.describe(error)
+            if is_machine_error(error):
+                self.was_started = False
+            else:
+                self.spawn_error = self.describe(error)
 
     def end(self):
-        """Supervises the program to its end, and leaves evidence of that."""
+        """Supervises the program to its end, and leaves evidence of that; False when the machine
+        could not start it after all."""
         if self.child is not None:
             self.supervise()
             self.end_tree()
             self.drain_pipe()
+        if not self.was_started:
+            self.take_back()
+            return False
         self.finish()
         self.close()
+        return True
 
     def close(self):
         for fd in (self.pipe, self.pipe_writer, self.stdin, self.log, self.evidence):
@@ -125,14 +146,15 @@ class Run:
     def open_stdin(self):
         text = self.spec.get("stdin")
         if text is None:
-            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        fd = os.open(self.path("stdin"), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self.stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self.stdin = os.open(self.path("stdin"), flags, 0o600)
         os.unlink(self.path("stdin"))  # the program keeps it open
         data = memoryview(text.encode("utf-8", "surrogatepass"))
         while data:
-            data = data[os.write(fd, data) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
+            data = data[os.write(self.stdin, data) :]
+        os.lseek(self.stdin, 0, os.SEEK_SET)
 
     # supervise
 
@@ -190,7 +212,7 @@ class Run:
                     os.kill(pid, number)
                 except (ProcessLookupError, PermissionError):  # it ended, or is of another user
                     pass
-        if not pids and self.child not in skip:
+        if not pids and self.child not in (None, *skip):
             try:
                 os.killpg(self.child, number)
             except (ProcessLookupError, PermissionError):  # it ended, or all in it are zombies

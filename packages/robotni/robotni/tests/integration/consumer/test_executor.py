@@ -2,12 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import psutil
 import pytest
@@ -462,6 +463,35 @@ def test_what_a_script_changes_of_its_shim_does_not_reach_the_next_job(
     after = run(house, CONDITIONS + "print('ok')")
     assert (after.status, after.attempt, after.run) == ("completed", 1, 1)
     assert after.output == f"{before.output}ok\n"
+
+
+@pytest.mark.parametrize("stdin", [None, "text"])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("free", range(9))
+def test_a_shim_without_descriptors_starts_nothing_and_the_job_is_put_back(
+    house: House, free: int, warm: bool, stdin: "str | None"
+) -> None:
+    """EMFILE at each of the descriptors that the start of a run takes."""
+    house.executor.recovery.sweep()
+    fields: Dict[str, Any] = {"warm": warm, "stdin": stdin}
+    output = run(house, "import os; print(os.getppid())", **fields).output
+    shim = int(output or 0)
+    if warm:
+        eventually(lambda: psutil.Process(shim).children())
+    hard = resource.prlimit(shim, resource.RLIMIT_NOFILE)[1]
+    used = {int(fd) for fd in os.listdir(f"/proc/{shim}/fd")}
+    gaps = [fd for fd in range(256) if fd not in used]
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (gaps[free], hard))
+    lines = house.project / "lines"
+    fields["script"] = house.script(f"open({str(lines)!r}, 'a').write('S')")
+    fields["venv"] = ".venv"
+    job = house.engine.submit(JobRequest.model_validate(fields)).job
+    while not job.is_terminal:
+        house.executor.run(job.job_id)
+        job = house.engine.get(job.job_id)
+        assert (job.status, job.attempt) in (("pending", 0), ("completed", 1))
+    assert job.run <= 2
+    assert lines.read_text() == "S"
 
 
 def test_a_shim_that_its_script_left_alone_is_kept(house: House) -> None:
