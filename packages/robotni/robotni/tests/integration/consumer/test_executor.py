@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -15,6 +16,7 @@ import pytest
 
 from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
+from robotni.tests.chaos.mounts import small_disk
 from robotni.tests.conftest import House
 from robotni.tests.processes import eventually, make_venv
 
@@ -497,3 +499,23 @@ def test_a_shim_without_descriptors_starts_nothing_and_the_job_is_put_back(
 def test_a_shim_that_its_script_left_alone_is_kept(house: House) -> None:
     script = "import os, resource; print(os.getppid()); resource.setrlimit(7, (9, 9)); os.nice(3)"
     assert len({run(house, script).output for _ in range(3)}) == 1
+
+
+def test_jobs_that_cannot_be_deleted_do_not_stop_the_clean_up_of_the_others(house: House) -> None:
+    first, second, third = (run(house, "print(1)") for _ in range(3))
+    house.clock.now = time.time() + 40 * 86400
+    mounts = [house.datadir.jobs / job.job_id / "1" / "mount" for job in (first, second)]
+    with small_disk(mounts[0], 1), small_disk(mounts[1], 1):
+        for _ in range(2):  # every day
+            while house.maintenance.run() == 0.0:
+                pass
+            left = {path.name for path in house.datadir.jobs.iterdir()}
+            assert left == {first.job_id, second.job_id}
+            assert house.store.get(first.job_id) is not None
+            assert house.store.get(third.job_id) is None
+            third = run(house, "print(1)")
+            house.clock.now += 40 * 86400
+    while house.maintenance.run() == 0.0:
+        pass
+    assert list(house.datadir.jobs.iterdir()) == []
+    assert house.store.get(first.job_id) is None
