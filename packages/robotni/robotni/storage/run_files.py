@@ -17,12 +17,13 @@ import errno
 import json
 import os
 import re
-import shutil
+import stat
 import time
+import uuid
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from robotni.jobs.request import MAX_DEPTH, nests_deeper
 from robotni.shim.processes import mark_of
@@ -254,29 +255,56 @@ class RunFiles:
 
 
 def delete_job(jobs: Path, job_id: str) -> None:
-    """Removes the folder of a job with all its runs, also where a script left folders read-only.
-    Follows no link."""
+    """Removes the folder of a job with all its runs, also where a script left folders read-only or
+    nested without end. Follows no link. OSError when a part cannot be removed; the rest is."""
     if not is_job_id(job_id):
         raise ValueError(f"{job_id!r} is no job id")
-    folder = jobs / job_id
-    if folder.is_symlink() or not folder.is_dir():
-        with suppress(FileNotFoundError):
-            folder.unlink()
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        _make_writable(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = f"{jobs}/{job_id}"
+    errors: List[OSError] = []
+    todo = [folder]
+    while todo:
+        path = todo.pop()
+        try:
+            for entry in _entries(path):
+                try:
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                    elif path == folder:
+                        todo.append(entry.path)
+                    else:
+                        todo.append(_move_below(folder, entry.path))
+                except OSError as error:
+                    errors.append(error)
+            if path != folder:
+                os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    with suppress(FileNotFoundError):
+        os.rmdir(folder)
 
 
-def _make_writable(folder: Path) -> None:
-    """This folder and all below it."""
-    os.chmod(folder, 0o700)
-    for path, names, _ in os.walk(folder):
-        for name in names:
-            inner = Path(path, name)
-            if not inner.is_symlink():
-                os.chmod(inner, 0o700)
+def _entries(path: str) -> "List[os.DirEntry[str]]":
+    """What lies in a folder, which may be changed afterwards. What is no folder is removed."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        raise FileNotFoundError(path)
+    with suppress(PermissionError):  # it belongs to another user
+        os.chmod(path, 0o700)
+    with os.scandir(path) as entries:
+        return list(entries)
+
+
+def _move_below(folder: str, inner: str) -> str:
+    """Moves a folder directly below `folder`, so that neither depth nor path ever grow long."""
+    with suppress(PermissionError):  # it belongs to another user
+        os.chmod(inner, 0o700)
+    moved = f"{folder}/{uuid.uuid4().hex}"
+    os.rename(inner, moved)
+    return moved
 
 
 def _reject_constant(constant: str) -> None:

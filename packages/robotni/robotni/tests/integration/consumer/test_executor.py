@@ -2,15 +2,21 @@
 
 import json
 import os
+import resource
 import shutil
+import signal
+import subprocess
 import threading
+import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
+import psutil
 import pytest
 
 from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
+from robotni.tests.chaos.mounts import small_disk
 from robotni.tests.conftest import House
 from robotni.tests.processes import eventually, make_venv
 
@@ -368,3 +374,148 @@ def test_files_of_a_run_are_for_the_owner_alone(house: House) -> None:
     for path in [house.datadir.path, *house.datadir.path.rglob("*")]:
         assert path.lstat().st_mode & 0o077 == 0, path
     assert Path(house.datadir.jobs / job.job_id).exists()
+
+
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_script_that_stops_the_shim_of_an_adopted_run_ends_in_time(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr("robotni.consumer.recovery.CONTINUE_EVERY", 0.3)
+    script = """
+import os, pathlib, signal, time
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+os.kill(os.getppid(), signal.SIGSTOP)
+time.sleep(60)
+"""
+    house = make_house()
+    fields = {"script": house.script(script), "venv": ".venv"}
+    fields["timeout"] = 2 if told == "timeout" else 60
+    job = house.engine.submit(JobRequest.model_validate(fields)).job
+    first = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    first.start()
+    run_files = house.store.run_files(house.store.get(job.job_id), 1)
+    started = eventually(run_files.started)
+    house.executor.stop_signal.set()
+    first.join()
+    house.executor.close()
+    later = make_house()
+    later.executor.recovery.sweep()
+    adopted = later.executor.recovery.next_to_adopt()
+    assert adopted is not None
+    worker = threading.Thread(target=later.executor.recovery.adopt, args=(adopted,))
+    worker.start()
+    (house.project / "go").touch()
+    shim = psutil.Process(started["shim"])
+    eventually(lambda: shim.status() == psutil.STATUS_STOPPED)
+    if told == "cancel":
+        later.engine.cancel(job.job_id)
+    worker.join(15)
+    later.executor.stop_signal.set()  # for a thread that would wait for ever
+    worker.join()
+    ended = later.engine.get(job.job_id)
+    expected = {"timeout": ("failed", "timeout"), "cancel": ("cancelled", "")}[told]
+    assert (ended.status, code(ended)) == expected
+
+
+def test_no_pid_in_the_evidence_is_trusted(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    claimed = house.claim(job.job_id)
+    assert claimed is not None
+    stranger = subprocess.Popen(["sleep", "60"])
+    stranger.send_signal(signal.SIGSTOP)
+    process = psutil.Process(stranger.pid)
+    eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+    run_files = house.store.run_files(claimed)
+    for pid in (stranger.pid, -1, 0, "1", None, [], 1 << 70):
+        (run_files.path / "started").write_text(json.dumps({"shim": pid, "mark": run_files.mark}))
+        house.executor.recovery._continue_shim(run_files)
+        assert process.status() == psutil.STATUS_STOPPED
+    stranger.kill()
+    stranger.wait()
+
+
+CONDITIONS = """
+import os, resource, signal
+names = sorted(n for n in dir(resource) if n.startswith("RLIMIT_") and n != "RLIMIT_RTTIME")
+print([resource.getrlimit(getattr(resource, n)) for n in names])
+print(os.nice(0), os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)))
+print(open("/proc/self/oom_score_adj").read(), resource.getrlimit(resource.RLIMIT_RTTIME)[1])
+"""
+CHANGES = {
+    "limit of open files": "resource.prlimit(shim, resource.RLIMIT_NOFILE, (3, 3))",
+    "limit of file sizes": "resource.prlimit(shim, resource.RLIMIT_FSIZE, (0, 0))",
+    "limit of processes": "resource.prlimit(shim, resource.RLIMIT_NPROC, (1, 1))",
+    "limit of memory": "resource.prlimit(shim, resource.RLIMIT_AS, (1 << 25, 1 << 25))",
+    "hard limit of the mark": "resource.prlimit(shim, resource.RLIMIT_RTTIME, (9, 9))",
+    "nice value": "os.setpriority(os.PRIO_PROCESS, shim, 19)",
+    "scheduler": "os.sched_setscheduler(shim, os.SCHED_IDLE, os.sched_param(0))",
+    "affinity": "os.sched_setaffinity(shim, [min(os.sched_getaffinity(0))])",
+    "weight for the OOM killer": "open(f'/proc/{shim}/oom_score_adj', 'w').write('777')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_script_changes_of_its_shim_does_not_reach_the_next_job(
+    house: House, change: str
+) -> None:
+    before = run(house, CONDITIONS)
+    assert before.status == "completed"
+    run(house, f"import os, resource; shim = os.getppid(); {CHANGES[change]}; print('on')")
+    after = run(house, CONDITIONS + "print('ok')")
+    assert (after.status, after.attempt, after.run) == ("completed", 1, 1)
+    assert after.output == f"{before.output}ok\n"
+
+
+@pytest.mark.parametrize("stdin", [None, "text"])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("free", range(9))
+def test_a_shim_without_descriptors_starts_nothing_and_the_job_is_put_back(
+    house: House, free: int, warm: bool, stdin: "str | None"
+) -> None:
+    """EMFILE at each of the descriptors that the start of a run takes."""
+    house.executor.recovery.sweep()
+    fields: Dict[str, Any] = {"warm": warm, "stdin": stdin}
+    output = run(house, "import os; print(os.getppid())", **fields).output
+    shim = int(output or 0)
+    if warm:
+        eventually(lambda: psutil.Process(shim).children())
+    hard = resource.prlimit(shim, resource.RLIMIT_NOFILE)[1]
+    used = {int(fd) for fd in os.listdir(f"/proc/{shim}/fd")}
+    gaps = [fd for fd in range(256) if fd not in used]
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (gaps[free], hard))
+    lines = house.project / "lines"
+    fields["script"] = house.script(f"open({str(lines)!r}, 'a').write('S')")
+    fields["venv"] = ".venv"
+    job = house.engine.submit(JobRequest.model_validate(fields)).job
+    while not job.is_terminal:
+        house.executor.run(job.job_id)
+        job = house.engine.get(job.job_id)
+        assert (job.status, job.attempt) in (("pending", 0), ("completed", 1))
+    assert job.run <= 2
+    assert lines.read_text() == "S"
+
+
+def test_a_shim_that_its_script_left_alone_is_kept(house: House) -> None:
+    script = "import os, resource; print(os.getppid()); resource.setrlimit(7, (9, 9)); os.nice(3)"
+    assert len({run(house, script).output for _ in range(3)}) == 1
+
+
+def test_jobs_that_cannot_be_deleted_do_not_stop_the_clean_up_of_the_others(house: House) -> None:
+    first, second, third = (run(house, "print(1)") for _ in range(3))
+    house.clock.now = time.time() + 40 * 86400
+    mounts = [house.datadir.jobs / job.job_id / "1" / "mount" for job in (first, second)]
+    with small_disk(mounts[0], 1), small_disk(mounts[1], 1):
+        for _ in range(2):  # every day
+            while house.maintenance.run() == 0.0:
+                pass
+            left = {path.name for path in house.datadir.jobs.iterdir()}
+            assert left == {first.job_id, second.job_id}
+            assert house.store.get(first.job_id) is not None
+            assert house.store.get(third.job_id) is None
+            third = run(house, "print(1)")
+            house.clock.now += 40 * 86400
+    while house.maintenance.run() == 0.0:
+        pass
+    assert list(house.datadir.jobs.iterdir()) == []
+    assert house.store.get(first.job_id) is None

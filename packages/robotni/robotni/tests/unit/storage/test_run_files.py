@@ -136,6 +136,54 @@ def test_deleting_follows_no_link_out_of_the_folder(tmp_path: Path, run_files: R
     assert not (tmp_path / JOB_ID).exists()
 
 
+@pytest.mark.parametrize("name", ["d", "d" * 200])
+def test_thousands_of_nested_folders_are_deleted(
+    tmp_path: Path, run_files: RunFiles, name: str
+) -> None:
+    here = os.open(run_files.folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir(name, dir_fd=here)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    delete_job(tmp_path, JOB_ID)
+    assert list(tmp_path.iterdir()) == []
+
+
+NOT_ITS_OWN = """
+import os, sys
+from pathlib import Path
+from robotni.storage.run_files import delete_job
+from robotni.tests.nobody import become_nobody
+
+theirs = Path("jobs", sys.argv[1], "1", "theirs")
+if os.geteuid() == 0:
+    theirs.mkdir(parents=True)
+    (theirs / "file").touch()
+    os.chown("jobs", 65534, 65534)
+    for folder in (theirs.parent.parent, theirs.parent):
+        os.chown(folder, 65534, 65534)
+else:
+    sys.exit(3)
+(theirs.parent / "own").mkdir()
+os.chown(theirs.parent / "own", 65534, 65534)
+become_nobody()
+try:
+    delete_job(Path("jobs"), sys.argv[1])
+except PermissionError as error:
+    print(type(error).__name__, os.listdir("jobs/" + sys.argv[1] + "/1"))
+"""
+
+
+def test_what_belongs_to_another_user_is_said_and_the_rest_is_deleted(tmp_path: Path) -> None:
+    run = run_as_nobody(NOT_ITS_OWN, JOB_ID, folder=tmp_path)
+    if run.returncode == 3:
+        pytest.skip("files of another user take root")
+    assert (run.stdout, run.stderr) == ("PermissionError ['theirs']\n", "")
+
+
 # result and progress
 
 
