@@ -243,9 +243,9 @@ def _port(settings: Settings) -> Finding:
 
 
 def _web_server() -> Finding:
-    if server.is_fast():
-        return Finding("web server", "robotni serve uses uvloop and httptools")
-    text = "robotni serve uses asyncio and h11; faster with: pip install 'robotni[fast]'"
+    if server.has_uvloop():
+        return Finding("web server", "robotni serve uses uvloop")
+    text = "robotni serve uses asyncio; faster with: pip install 'robotni[fast]'"
     return Finding("web server", text)
 
 

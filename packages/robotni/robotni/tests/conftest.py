@@ -173,4 +173,4 @@ def visit(browser: "Browser") -> Iterator[Callable[..., Any]]:
     for one in visits:
         one.loses_connection = True  # which closing it means
         one.context.close()
-        assert one.faults == []
+        assert one.errors == []

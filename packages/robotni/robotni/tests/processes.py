@@ -16,7 +16,6 @@ import psutil
 from robotni.client import Client
 from robotni.errors import Unreachable
 from robotni.tests.chaos.process_list import processes_of
-from robotni.web.server import FAST
 
 PROGRAM = str(Path(__file__).parents[1] / "__main__.py")
 # `robotni serve` with the extra `fast`, and as if it were not installed.
@@ -25,7 +24,7 @@ STACKS = {
     "plain": [
         sys.executable,
         "-c",
-        f"import sys; sys.modules.update({{name: None for name in {FAST}}}); "
+        "import sys; sys.modules['uvloop'] = None; "
         "from robotni.cli.main import main; main(['serve'])",
     ],
 }

@@ -1,7 +1,7 @@
-"""What a request brings along: its headers and its body, bounded in size, time and depth.
+"""What a request consists of, its headers and its body, bounded in size, time and depth.
 
-Nothing over 1 MiB is read, nothing unfinished is taken for a body, and what passes is JSON that
-every Python reads alike. It must not know who may send it; that is the guard's.
+No body over 1 MiB is read to its end, no unfinished body is used, and what passes is JSON that
+every Python reads in the same way. Who may send a request is decided elsewhere, in `security.py`.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-JSON = "robotni.json"  # where in a scope the value of a body is, if it has one
+JSON = "robotni.json"  # the key in a scope for the parsed body
 MAX_BODY = 1 << 20
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
-BODY_WITHIN = 10.0  # seconds for a body to arrive
+BODY_TIMEOUT = 10.0  # seconds for a body to arrive
 
 
 class Refusal(NamedTuple):
-    """An answer instead of a service: status, code, and how to mend it."""
+    """The answer to a request that is not served. `detail` tells the client what to change."""
 
     status: int
     code: str
@@ -46,7 +46,8 @@ class Refusal(NamedTuple):
 _TOO_LARGE = Refusal(413, "body_too_large", "the body is over 1 MiB; send less")
 
 
-def headers_fault(scope: Scope) -> Optional[Refusal]:
+def check_headers(scope: Scope) -> Optional[Refusal]:
+    """Refuses too many headers, and a body whose end is ambiguous."""
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if len(scope["headers"]) > MAX_HEADERS or size > MAX_HEADER_BYTES:
         return Refusal(
@@ -54,94 +55,67 @@ def headers_fault(scope: Scope) -> Optional[Refusal]:
             "headers_too_large",
             f"the request has over {MAX_HEADERS} headers or 16 KiB of them; send less",
         )
-    codings = values_of(scope, b"transfer-encoding")
+    encodings = values_of(scope, b"transfer-encoding")
     lengths = values_of(scope, b"content-length")
-    if codings and (lengths or [coding.lower() for coding in codings] != ["chunked"]):
+    if encodings and (lengths or [encoding.lower() for encoding in encodings] != ["chunked"]):
         return Refusal(
             400,
             "bad_request",
-            "two readers may see two ends of this body; send Content-Length, or else "
+            "where the body ends is ambiguous; send either Content-Length or "
             "Transfer-Encoding: chunked",
         )
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, kept: bool = True) -> Union[bytes, Refusal]:
-    """All of it; unless it is to be `kept` it is thrown away as it comes, for no bytes."""
+async def read_body(scope: Scope, receive: Receive, keep: bool = True) -> Union[bytes, Refusal]:
+    """The whole body, or why it is refused. Without `keep` it is read and dropped: an empty one."""
     lengths = values_of(scope, b"content-length")
     if any(not length.isdecimal() or int(length[:12]) > MAX_BODY for length in lengths):
         return _TOO_LARGE
     if not lengths and not values_of(scope, b"transfer-encoding"):
         return b""
-    patience = Patience(BODY_WITHIN)
     try:
-        return await _receive_body(receive, kept)
-    except asyncio.CancelledError:
-        if not patience.was_all():
-            raise
-        return Refusal(408, "body_too_slow", "the body did not arrive in 10 s; send it at once")
-    finally:
-        patience.end()
+        return await asyncio.wait_for(_receive_body(receive, keep), BODY_TIMEOUT)
+    except asyncio.TimeoutError:
+        detail = f"the body did not arrive in {BODY_TIMEOUT:g} s; send it at once"
+        return Refusal(408, "body_too_slow", detail)
 
 
-class Patience:
-    """Cancels what the running task waits for after so many seconds. `wait_for` has the same done
-    by a task of its own, and most bodies are there already."""
-
-    def __init__(self, seconds: float) -> None:
-        self._is_over = False
-        self._task: Any = asyncio.current_task()
-        self._before = self._task.cancelling() if hasattr(self._task, "cancelling") else 0
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._lose)
-
-    def _lose(self) -> None:
-        self._is_over = True
-        self._task.cancel()
-
-    def was_all(self) -> bool:
-        """Whether it was this that cancelled the task, and nobody else did."""
-        uncancel = getattr(self._task, "uncancel", None)  # from Python 3.11 on
-        return self._is_over and (uncancel is None or uncancel() <= self._before)
-
-    def end(self) -> None:
-        self._timer.cancel()
-
-
-async def _receive_body(receive: Receive, kept: bool) -> Union[bytes, Refusal]:
+async def _receive_body(receive: Receive, keep: bool) -> Union[bytes, Refusal]:
     body, size = b"", 0
     while True:
         message = await receive()
-        if message["type"] == "http.disconnect":  # half a body may be valid JSON: not for us
+        if message["type"] == "http.disconnect":  # half a body may be valid JSON: not used
             return Refusal(400, "body_incomplete", "the body ended early; send all of it")
-        some = message.get("body", b"")
-        size += len(some)
+        chunk = message.get("body", b"")
+        size += len(chunk)
         if size > MAX_BODY:
             return _TOO_LARGE
-        if kept:
-            body += some
+        if keep:
+            body += chunk
         if not message.get("more_body", False):
             return body
 
 
 def check_body(scope: Scope, body: bytes) -> Optional[Refusal]:
-    """Leaves what the body says in the scope, so that nobody has to parse it again."""
+    """Refuses a body that is not JSON; the value of one that is goes into the scope."""
     if not body:
         return None
-    kinds = values_of(scope, b"content-type")
-    kind = kinds[0].split(";")[0].strip().lower() if len(kinds) == 1 else ""
-    if kind != "application/json":
+    content_types = values_of(scope, b"content-type")
+    media_type = content_types[0].split(";")[0].strip().lower() if len(content_types) == 1 else ""
+    if media_type != "application/json":
         return Refusal(
             415, "not_json", "send the body as JSON, with the header Content-Type: application/json"
         )
     try:
-        scope[JSON] = parsed(body)
+        scope[JSON] = parse_json(body)
     except ValueError as error:
-        fault = str(error)[:200]
-        return Refusal(422, "invalid_json", f"the body is no usable JSON: {fault}; mend it")
+        reason = str(error)[:200]
+        return Refusal(422, "invalid_json", f"the body is not valid JSON: {reason}; correct it")
     return None
 
 
-def parsed(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """The value of a JSON text; ValueError unless it is UTF-8, finite and not too deep."""
     try:
         value = json.loads(
@@ -170,12 +144,12 @@ def _finite(text: str) -> float:
 
 
 def path_within(scope: Scope) -> str:
-    """The path within this app, less the prefix it is mounted or proxied under."""
+    """The path within this app, without the prefix it is mounted or proxied under."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if f"{path}/".startswith(f"{root}/") else path
 
 
 def values_of(scope: Scope, name: bytes) -> List[str]:
-    """The values of a header; ASGI has the names in lower case."""
+    """The values of a header, whose `name` is in lower case, as ASGI has them."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

@@ -1,7 +1,7 @@
-"""What the framework's OpenAPI document cannot know by itself: error answers, and examples.
+"""What the framework cannot write into the OpenAPI document itself: error answers and examples.
 
-Errors are described once, as a component; examples are put in at the end, since the framework
-drops every null from those it is given.
+Errors are described once, as a component. Examples are added at the end, since the framework drops
+every null from the examples that it is given.
 """
 
 from typing import Any, Dict
@@ -9,28 +9,27 @@ from typing import Any, Dict
 from pydantic.json_schema import models_json_schema
 
 from robotni.jobs.models import Attempt, Job
-from robotni.jobs.request import JobRequest
 from robotni.jobs.states import STATES
 from robotni.web.problems import Problem
 
 JOB_ID = "01936f3e8c7a7d1e9b2f4c5a6d7e8f90"
 _REF = "#/components/schemas/{model}"
 _MEANINGS = {
-    401: "ROBOTNI_TOKEN is set, and was not shown",
+    401: "ROBOTNI_TOKEN is set, and the request does not have it",
     403: "This Host or Origin is not allowed",
-    404: "There is no such thing",
+    404: "No such job, task, output or page",
     409: "The job's state forbids it",
     413: "The body is over 1 MiB",
     415: "The body is not application/json",
-    416: "Nothing is there yet; Content-Range says how much is",
-    422: "The request is wrong; errors points at each fault",
+    416: "The output is not that long yet; Content-Range has its size",
+    422: "The request is wrong; errors points at each wrong field",
     429: "ROBOTNI_MAX_PENDING jobs wait already; see Retry-After",
     507: "The disk is full",
 }
 
 
 def described(*statuses: int) -> Dict[Any, Dict[str, Any]]:
-    """Error answers of an operation; any can be refused by the guard."""
+    """The error answers of an operation; 401, 403 and 422 are possible everywhere."""
     content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {
         status: {"description": _MEANINGS[status], "content": content}
@@ -38,34 +37,10 @@ def described(*statuses: int) -> Dict[Any, Dict[str, Any]]:
     }
 
 
-def body_of(model: str) -> Dict[str, Any]:
-    """`openapi_extra` of a route that reads its body itself."""
-    schema = {"$ref": _REF.format(model=model)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def header_of(name: str, description: str, limits: Dict[str, Any]) -> Dict[str, Any]:
-    """A header that a route reads itself, told of as the framework does it."""
-    text = {"type": "string", **limits}
-    return {
-        "name": name.lower(),
-        "in": "header",
-        "required": False,
-        "schema": {
-            "anyOf": [text, {"type": "null"}],
-            "description": description,
-            "title": name,
-        },
-        "description": description,
-    }
-
-
 def complete(document: Dict[str, Any]) -> Dict[str, Any]:
-    """`document` with the schemas that descriptions point at, and an example in each schema."""
+    """`document` with the schema of a problem, the token, and an example in each schema."""
     schemas = document["components"]["schemas"]
-    _, found = models_json_schema(
-        [(Problem, "serialization"), (JobRequest, "validation")], ref_template=_REF
-    )
+    _, found = models_json_schema([(Problem, "serialization")], ref_template=_REF)
     schemas.update(found["$defs"])
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "ROBOTNI_TOKEN, where set"}

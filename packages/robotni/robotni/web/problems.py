@@ -1,18 +1,20 @@
-"""Errors over HTTP: the one place that maps codes to status, as RFC 9457 problems."""
+"""Errors over HTTP, as problems (RFC 9457): the one place that maps error codes to a status.
+
+Every error of the API has this form, whether robotni or the framework found it.
+"""
 
 import json
 from http import HTTPStatus
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
 from robotni.errors import FieldError, InvalidRequest, QueueFull, RobotniError
-from robotni.jobs.request import JobRequest
 
 STATUS = {
     "invalid_request": 422,
@@ -21,24 +23,24 @@ STATUS = {
     "queue_full": 429,
     "storage_full": 507,
 }
-_RENAMED = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}  # by Python 3.13
+_TITLES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}  # others on Python 3.13
 _DETAILS = {
-    404: "there is nothing at this path; /docs lists what there is",
-    405: "this path knows other methods; see the header Allow",
+    404: "there is nothing at this path; /docs lists the paths that exist",
+    405: "this path does not take this method; the header Allow lists those it takes",
 }
 _SENTENCES = {
     "missing": "this is missing; send it",
     "model_type": "this must be a JSON object",
     "model_attributes_type": "this must be a JSON object",
-    "extra_forbidden": "there is no such field; {fields}",
-    "string_type": "this is no text; write it in double quotes",
-    "list_type": "this is no list; write it in [ ]",
-    "dict_type": "this is no object; write it in { }",
-    "bool_type": "this is neither true nor false; write one of them, without quotes",
-    "int_type": "this is no whole number; write it without quotes and fraction",
-    "int_parsing": "this is no whole number; give one, such as 50",
-    "float_type": "this is no number; write it without quotes",
-    "float_parsing": "this is no number; give one, such as 1.5",
+    "extra_forbidden": "this field is unknown; /docs lists the fields that exist",
+    "string_type": "this must be a text; write it in double quotes",
+    "list_type": "this must be a list; write it in [ ]",
+    "dict_type": "this must be an object; write it in { }",
+    "bool_type": "this must be true or false; write it without quotes",
+    "int_type": "this must be a whole number; write it like 3, without quotes",
+    "int_parsing": "this must be a whole number, such as 50",
+    "float_type": "this must be a number; write it without quotes",
+    "float_parsing": "this must be a number, such as 1.5",
 }
 
 
@@ -48,7 +50,7 @@ class ProblemError(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457. `errors` comes with 422 and points into the request."""
+    """RFC 9457. `errors` comes with 422; each has a JSON pointer into the request."""
 
     title: str
     status: int
@@ -73,7 +75,7 @@ def render(
 
 def title(status: int) -> str:
     """The same on every Python."""
-    return _RENAMED.get(status) or HTTPStatus(status).phrase
+    return _TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def response(
@@ -102,7 +104,10 @@ def _robotni_error(request: Request, error: Any) -> Response:
 
 
 def _validation_error(request: Request, error: Any) -> Response:
-    return _robotni_error(request, _invalid(error.errors()))
+    """What FastAPI found wrong, as pointers and sentences."""
+    errors = [FieldError(_pointer(e["loc"]), _sentence(e)) for e in error.errors()][:50]
+    detail = "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors)
+    return _robotni_error(request, InvalidRequest(errors, detail))
 
 
 def _http_exception(request: Request, error: Any) -> Response:
@@ -113,7 +118,7 @@ def _http_exception(request: Request, error: Any) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of a path: its routes' together, where the framework names the first one's."""
+    """The methods that any route has for this path; the framework names those of the first."""
     methods = [
         method
         for method in ("GET", "HEAD", "POST", "DELETE")
@@ -124,24 +129,8 @@ def _allowed(request: Request) -> str:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    detail = "robotni failed at this; its log says why, and nothing was stored"
+    detail = "robotni failed at this request; its log holds the reason, and nothing was stored"
     return response(500, "internal_error", detail, headers={"Connection": "close"})
-
-
-def validated(value: Any) -> JobRequest:
-    """The submit that a body's `value` is; InvalidRequest with a pointer to each wrong field."""
-    try:
-        return JobRequest.model_validate(value)
-    except ValidationError as error:
-        names = (field.alias or name for name, field in JobRequest.model_fields.items())
-        raise _invalid(error.errors(), f"known are {', '.join(names)}") from None
-
-
-def _invalid(faults: Iterable[Any], fields: str = "/docs lists what there is") -> InvalidRequest:
-    """Pydantic's faults as pointers and sentences; `fields` says which fields there are."""
-    errors = [FieldError(_pointer(f["loc"]), _sentence(f, fields)) for f in faults][:50]
-    said = (f"{error.pointer or 'the body'}: {error.detail}" for error in errors)
-    return InvalidRequest(errors, "; ".join(said))
 
 
 def _pointer(loc: Sequence[Any]) -> str:
@@ -149,9 +138,8 @@ def _pointer(loc: Sequence[Any]) -> str:
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
 
 
-def _sentence(fault: Mapping[str, Any], fields: str) -> str:
-    message = fault["msg"].replace("Value error, ", "")
+def _sentence(error: Mapping[str, Any]) -> str:
+    message = error["msg"].replace("Value error, ", "")
     if not message[:2].isupper():  # a name in capitals stays as it is
         message = f"{message[:1].lower()}{message[1:]}"
-    message = _SENTENCES.get(fault["type"], message)
-    return message.replace("{fields}", fields)[:500]
+    return str(_SENTENCES.get(error["type"], message))[:500]

@@ -1,4 +1,4 @@
-"""Answers that a client may already have (ETag, 304), and parts of a growing file (Range)."""
+"""Answers that a client may have already (ETag, 304), and the part of an output from byte N on."""
 
 import hashlib
 import re
@@ -11,12 +11,8 @@ from robotni.storage.run_files import RunFiles
 from robotni.web.problems import response
 
 TEXT = "text/plain; charset=utf-8"
-AT_ONCE = 256 * 1024  # bytes that are read in one go; more is streamed
+MAX_WHOLE = 256 * 1024  # bytes that are sent as a whole; more is streamed
 _RANGE = re.compile(r"bytes=(\d{1,18})-\Z", re.ASCII)
-
-
-def etag_of(body: bytes) -> str:
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'  # most processors know it by heart
 
 
 def conditional(
@@ -25,26 +21,25 @@ def conditional(
     headers: Optional[Mapping[str, str]] = None,
     media_type: str = "application/json",
 ) -> Response:
-    """200 with `body` and its ETag, or 304 when the client names that ETag."""
-    etag = etag_of(body)
+    """200 with `body` and its ETag, or 304 when If-None-Match has that ETag."""
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     all_headers = {**(headers or {}), "ETag": etag}
-    named = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
-    if "*" in named or any(
-        tag[2:] == etag if tag.startswith("W/") else tag == etag for tag in named
-    ):
+    tags = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    if "*" in tags or etag in [tag[2:] if tag.startswith("W/") else tag for tag in tags]:
         return Response(status_code=304, headers=all_headers)
     return Response(body, headers=all_headers, media_type=media_type)
 
 
 def output_response(request: Request, run_files: Optional[RunFiles]) -> Response:
-    """The output so far, or from byte N on (`Range: bytes=N-`); 416 when nothing is there yet.
+    """The output so far, or from byte N on (`Range: bytes=N-`); 416 when it is not that long yet.
 
-    Any other Range is ignored, as RFC 9110 allows, so it costs nothing.
+    Any other Range is ignored, as RFC 9110 allows, so it costs nothing. `run_files` is None before
+    the first attempt.
     """
-    asked = _RANGE.match(request.headers.get("range", ""))
-    start = int(asked[1]) if asked else 0
+    match = _RANGE.match(request.headers.get("range", ""))
+    start = int(match[1]) if match else 0
     size = 0 if run_files is None else run_files.output_size()
-    if asked and start >= size:
+    if match and start >= size:
         return response(
             416,
             "nothing_there_yet",
@@ -55,10 +50,10 @@ def output_response(request: Request, run_files: Optional[RunFiles]) -> Response
         return Response(b"", media_type=TEXT, headers={"Accept-Ranges": "bytes"})
     chunks = run_files.read_from(start, size - start).chunks
     headers = {"Accept-Ranges": "bytes"}
-    if asked:
+    if match:
         headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-    status = 206 if asked else 200
-    if size - start <= AT_ONCE:
+    status = 206 if match else 200
+    if size - start <= MAX_WHOLE:
         return Response(b"".join(chunks), status, headers, media_type=TEXT)
     headers["Content-Length"] = str(size - start)
     return StreamingResponse(chunks, status, headers, media_type=TEXT)

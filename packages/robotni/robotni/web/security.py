@@ -1,9 +1,9 @@
-"""The guard: who is refused, decided before the framework parses anything.
+"""Which requests are refused, decided before the framework parses anything.
 
-In this order: size, Host, Origin and Sec-Fetch-Site, token, Content-Type, and whether the body is
-JSON that every Python reads alike. Nothing is kept of the body of who is refused. Plain ASGI, since
-on Python 3.8 the framework takes a body without Content-Type for JSON, and any web page could then
-run jobs. Puts its headers on all answers. It must not know what a job is.
+Checked in this order: size, Host, Origin and Sec-Fetch-Site, token, Content-Type, and whether the
+body is JSON that every Python reads in the same way. The body of a refused request is not kept. It
+is plain ASGI, since the framework takes a body without Content-Type for JSON on Python 3.8, so that
+any web page could run jobs. It adds security headers to all answers. It knows nothing of jobs.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from robotni.web.body import (
     Scope,
     Send,
     check_body,
-    headers_fault,
+    check_headers,
     path_within,
     read_body,
     values_of,
@@ -41,7 +41,8 @@ HEADERS = (
 
 
 class SecurityMiddleware:
-    """ASGI middleware in front of everything. `problem` renders a refusal's body."""
+    """ASGI middleware around the whole application. `problem(status, code, detail)` renders the
+    body of a refusal."""
 
     def __init__(
         self, app: App, settings: Settings, problem: Callable[[int, str, str], bytes]
@@ -56,20 +57,21 @@ class SecurityMiddleware:
             await self.app(scope, receive, send)
             return
         send = _with_headers(send)
-        body = headers_fault(scope) or await self._body(scope, receive)
+        body = check_headers(scope) or await self._check_and_read(scope, receive)
         if isinstance(body, Refusal):
             await self._answer(body, send)
         else:
             await self.app(scope, _replay(body, receive), send)
 
-    async def _body(self, scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
-        refusal = self._refuse(scope)
-        body = await read_body(scope, receive, kept=refusal is None)
+    async def _check_and_read(self, scope: Scope, receive: Receive) -> Union[bytes, Refusal]:
+        """The body of a request that may be served, or why it may not."""
+        refusal = self._check_sender(scope)
+        body = await read_body(scope, receive, keep=refusal is None)
         if isinstance(body, Refusal):  # for its size, which comes first
             return body
         return refusal or check_body(scope, body) or body
 
-    def _refuse(self, scope: Scope) -> Optional[Refusal]:
+    def _check_sender(self, scope: Scope) -> Optional[Refusal]:
         return (
             self._check_exposure(scope)
             or self._check_host(scope)
@@ -78,7 +80,8 @@ class SecurityMiddleware:
         )
 
     def _check_exposure(self, scope: Scope) -> Optional[Refusal]:
-        """A server started by somebody else on an address for all, and no token to show."""
+        """Refuses everything while a server that robotni did not start listens beyond loopback and
+        no token is set."""
         host, port = scope.get("server") or ("", None)
         if self._settings.token is not None or port is None:
             return None
@@ -89,7 +92,7 @@ class SecurityMiddleware:
         return Refusal(
             403,
             "exposed_without_token",
-            "the server listens beyond this machine, or cannot tell; "
+            "the server listens beyond this machine, or cannot find out whether it does; "
             f"set {PREFIX}TOKEN, or bind to 127.0.0.1",
         )
 
@@ -117,7 +120,7 @@ class SecurityMiddleware:
             return Refusal(
                 403,
                 "origin_not_allowed",
-                "a page of another origin may not do this; if it is yours, add its origin to "
+                "a page of another origin may not do this; if the page is yours, add its origin to "
                 f"{PREFIX}ALLOWED_ORIGINS",
             )
         sites = values_of(scope, b"sec-fetch-site")
@@ -126,8 +129,8 @@ class SecurityMiddleware:
         return Refusal(
             403,
             "origin_not_allowed",
-            "a page of another site may not do this; if it is yours, let it send its Origin and "
-            f"add that to {PREFIX}ALLOWED_ORIGINS",
+            "a page of another site may not do this; if the page is yours, let it send its Origin "
+            f"and add that to {PREFIX}ALLOWED_ORIGINS",
         )
 
     def _check_token(self, scope: Scope) -> Optional[Refusal]:
@@ -136,11 +139,11 @@ class SecurityMiddleware:
         if token is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
             return None
         if _is_preflight(scope):
-            return None  # browsers send it without; it does nothing
-        shown = values_of(scope, b"authorization")
-        scheme, _, value = (shown[0] if len(shown) == 1 else "").partition(" ")
-        right = hmac.compare_digest(value.strip().encode("latin-1"), token.encode())
-        if right and scheme.lower() == "bearer":
+            return None  # browsers send it without a token, and it changes nothing
+        headers = values_of(scope, b"authorization")
+        scheme, _, value = (headers[0] if len(headers) == 1 else "").partition(" ")
+        is_right = hmac.compare_digest(value.strip().encode("latin-1"), token.encode())
+        if is_right and scheme.lower() == "bearer":
             return None
         return Refusal(
             401,
@@ -163,6 +166,7 @@ class SecurityMiddleware:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the application the body that has been read already."""
     sent = False
 
     async def replay() -> Message:
@@ -176,7 +180,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    async def wrapped(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
             present = {name.lower() for name, _ in headers}
@@ -184,12 +188,12 @@ def _with_headers(send: Send) -> Send:
             message = {**message, "headers": headers}
         await send(message)
 
-    return wrapped
+    return send_with_headers
 
 
 def _listens_beyond_loopback(port: int) -> bool:
-    """Whether this process has a socket listening on `port` for more than loopback; yes also where
-    it cannot look, as with the /proc of another PID namespace."""
+    """Whether a socket of this process listens on `port` beyond loopback. True also where that
+    cannot be found out, as with the /proc of another PID namespace."""
     try:
         connections: Iterable[Any] = psutil.Process().net_connections(kind="inet")
     except psutil.Error:

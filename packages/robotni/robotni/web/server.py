@@ -1,75 +1,149 @@
-"""`robotni serve`: the web application under uvicorn, and the goodbye on Ctrl-C."""
+"""`robotni serve`: the application under uvicorn, from the listening socket to a clean end.
+
+It does not listen beyond this machine without a token, ends in the same way on SIGINT, SIGTERM and
+`robotni stop`, and bounds what a client can hold open before a request reaches the application.
+It speaks HTTP/1.1 by h11, on uvloop where that is installed.
+"""
 
 import asyncio
 import errno
 import os
-import select
 import socket
-import threading
-import time
-from email.utils import formatdate
 from importlib import import_module
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional
 
+import h11
 import uvicorn
-from uvicorn.server import ServerState
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from robotni.errors import RobotniError, SettingsError
 from robotni.settings import PREFIX, Settings
 from robotni.system.datadir import DataDir
 from robotni.system.wakeup import listen
+from robotni.web.problems import render
+from robotni.web.security import HEADERS
 
-FAST = ("httptools", "uvloop")  # what the extra `fast` brings
+KEEP_ALIVE = 75  # seconds that an idle connection is kept: longer than any client's poll interval
+HEAD_TIMEOUT = 10.0  # seconds for the head of a request to arrive
+MAX_PIPELINED = 1 << 20  # bytes of further requests that may wait while one is answered
 
 
-class Dated(ServerState):
-    """What connections share, with the date of the second in which it is asked for. uvicorn's own
-    is told the time every second, which is half of what an idle server costs."""
+class Connection(H11Protocol):
+    """uvicorn's HTTP/1.1 connection, with three limits that uvicorn has no option for.
 
-    _second = 0
-    _date: Sequence[Tuple[bytes, bytes]] = ()
+    uvicorn offers no hook for a request that has not arrived in full, so this is the one place that
+    builds on its class: on `conn`, `cycle`, `loop`, `transport`, `handle_events` and
+    `send_400_response`, which are not documented.
+    """
 
-    @property
-    def default_headers(self) -> List[Tuple[bytes, bytes]]:
-        now = time.time()
-        if int(now) != self._second:
-            self._second = int(now)
-            self._date = ((b"date", formatdate(now, usegmt=True).encode()),)
-        return list(self._date)
+    cycle: Any  # the last request and its answer; None before the first
+    _head_timer: Optional[asyncio.TimerHandle] = None
 
-    @default_headers.setter
-    def default_headers(self, told: Any) -> None:
-        pass
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._limit_head()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._cancel_head_timer()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Called after each receive, and after each answer when more requests have arrived."""
+        super().handle_events()
+        self._limit_head()
+        self._limit_pipeline()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers bytes that are not HTTP with a problem, like every other error."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            detail = "this is not an HTTP request; send one as RFC 9112 describes it"
+            body = render(400, "bad_request", detail)
+            headers = [
+                *HEADERS,
+                (b"content-type", b"application/problem+json"),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+            ]
+            answer = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+    def _limit_head(self) -> None:
+        """Starts the timer when a head is awaited: the first one, or one that has begun."""
+        is_awaited = self.conn.their_state is h11.IDLE and (
+            self.cycle is None or len(self.conn.trailing_data[0]) > 0
+        )
+        if not is_awaited:
+            self._cancel_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _limit_pipeline(self) -> None:
+        """Closes after this answer when too much waits behind it: each request that is answered
+        lets uvicorn read more, so a client that never waits for answers would fill the memory."""
+        if self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0]) > MAX_PIPELINED:
+            self.cycle.keep_alive = False
 
 
 class Server(uvicorn.Server):
-    """Ends on SIGINT and SIGTERM alike; uvicorn's own raises them again, before our goodbye.
+    """Ends on SIGINT, on SIGTERM, and when `stop_fifo` becomes readable."""
 
-    It wakes when it is called, and when it is to end; uvicorn's own ten times a second."""
-
-    _loop: Optional[asyncio.AbstractEventLoop] = None
-
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, stop_fifo: int) -> None:
         super().__init__(config)
-        self.server_state = Dated()
+        self._stop_fifo = stop_fifo
 
-    async def main_loop(self) -> None:
-        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
-        if not self.should_exit:
-            await self._ending.wait()
+    async def startup(self, sockets: Optional[List[socket.socket]] = None) -> None:
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_reader(self._stop_fifo, self._stop)
 
-    def end(self) -> None:
-        """From any thread, or a signal's handler."""
+    def _stop(self) -> None:
+        """Leaves the byte in the FIFO, so that it ends every server of the data directory."""
+        asyncio.get_running_loop().remove_reader(self._stop_fifo)
         self.should_exit = True
-        try:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._ending.set)
-        except RuntimeError:  # it has ended meanwhile
-            pass
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """uvicorn's own raises the signal again after the end, which would cut off what `robotni
+        serve` still does. A second signal does not wait for open calls."""
         self.force_exit = self.should_exit
-        self.end()
+        self.should_exit = True
+
+
+def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
+    """Serves until SIGINT, SIGTERM, or a notification of the data directory's `stop_server`."""
+    stop_fifo = listen(datadir.stop_server)
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        loop="uvloop" if has_uvloop() else "asyncio",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
+        log_config=None,  # its lines go where ours go, and look alike
+        log_level="error",  # no line for each request that is not HTTP
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is, or how it came
+        lifespan="on",
+    )
+    try:
+        Server(config, stop_fifo).run(sockets=[listener])
+    finally:
+        listener.close()
+        os.close(stop_fifo)
+
+
+def has_uvloop() -> bool:
+    """Whether the extra `fast` is installed."""
+    try:
+        import_module("uvloop")
+    except ImportError:
+        return False
+    return True
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -89,9 +163,9 @@ def bind(settings: Settings) -> socket.socket:
                 f"cannot listen on {settings.host} port {settings.port} ({error.strerror}); "
                 f"choose others with {PREFIX}HOST and {PREFIX}PORT"
             ) from None
+    free_port = _next_free_port(settings)
     raise RobotniError(
-        f"port {settings.port} is taken; port {_next_free(settings)} is free: "
-        f"robotni serve --port {_next_free(settings)}"
+        f"port {settings.port} is taken; port {free_port} is free: robotni serve --port {free_port}"
     )
 
 
@@ -109,7 +183,7 @@ def _bind_to(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _next_free(settings: Settings) -> int:
+def _next_free_port(settings: Settings) -> int:
     for port in range(settings.port + 1, 65536):
         try:
             _bind_to(settings.host, port).close()
@@ -117,58 +191,3 @@ def _next_free(settings: Settings) -> int:
             continue
         return port
     return 0
-
-
-def is_fast() -> bool:
-    """Whether the extra `fast` is there; in part is not."""
-    try:
-        for name in FAST:
-            import_module(name)
-    except ImportError:
-        return False
-    return True
-
-
-def _protocol(fast: bool) -> Any:
-    if fast:
-        from robotni.web import protocol_httptools
-
-        return protocol_httptools.Protocol
-    from robotni.web import protocol_h11
-
-    return protocol_h11.Protocol
-
-
-def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
-    """Serves until SIGINT, SIGTERM, or a ring of the data directory's `stop`."""
-    fast = is_fast()
-    config = uvicorn.Config(
-        app,
-        http=_protocol(fast),
-        loop="uvloop" if fast else "asyncio",
-        ws="none",
-        log_config=None,  # its lines go where ours go, and look alike
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here asks who the client is, or how it came
-        lifespan="on",
-    )
-    server = Server(config)
-    bell = listen(datadir.stop_server)
-    over, end = os.pipe()
-    listening = threading.Thread(target=_end_on_ring, args=(server, bell, over), daemon=True)
-    listening.start()
-    try:
-        server.run(sockets=[listener])
-    finally:
-        listener.close()
-        os.close(end)
-        listening.join()  # a bell somebody waits at stays open, closed or not
-        os.close(over)
-        os.close(bell)
-
-
-def _end_on_ring(server: Server, bell: int, over: int) -> None:
-    if bell in select.select([bell, over], [], [])[0]:
-        server.end()

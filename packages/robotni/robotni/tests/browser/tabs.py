@@ -1,7 +1,7 @@
 """A real Chromium for the tests of the page.
 
-Whatever a test does: an error in the console, a report of the Content-Security-Policy, a dialog of
-a script, a request to another host, a refusal it did not expect fail it.
+These fail every test: an error in the console, a report of the Content-Security-Policy, a dialog
+that a script opened, a request to another host, a refusal that the test did not expect.
 """
 
 import os
@@ -32,9 +32,9 @@ HIDE = """(hidden) => {
 
 
 def launched() -> Iterator[Browser]:
-    """The browser of a module's tests."""
+    """The browser for the tests of one module."""
     if sys.version_info < (3, 9):
-        pytest.skip("a browser sees the same page from every Python; newer ones drive it")
+        pytest.skip("the page is the same on every Python; playwright needs a newer one")
     path = shutil.which("chromium")
     if path is None:
         missing = "there is no chromium here; on Debian and Ubuntu: apt install chromium"
@@ -49,27 +49,27 @@ def launched() -> Iterator[Browser]:
 
 
 class Visit:
-    """A tab at a server's page, and what went wrong in it."""
+    """A tab that shows the page of a server, and everything that went wrong in it."""
 
     def __init__(self, browser: Browser, server: Server, **options: Any) -> None:
         self.server = server
-        self.faults: List[str] = []
+        self.errors: List[str] = []
         self.refusals: Set[int] = set()  # statuses the test expects
         self.loses_connection = False
         self.requests: List[str] = []
-        self.given_up: List[str] = []
+        self.aborted: List[str] = []
         self.answers: List[Tuple[str, int]] = []  # path with query, status
         self.context = browser.new_context(**options)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page = self.context.new_page()
         self.page.clock.install()
         self.page.add_init_script(REPORT)
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", self._heard)
-        self.page.on("dialog", self._asked)
-        self.page.on("request", self._requested)
-        self.page.on("requestfailed", self._failed)
-        self.page.on("response", self._answered)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._on_console)
+        self.page.on("dialog", self._on_dialog)
+        self.page.on("request", self._on_request)
+        self.page.on("requestfailed", self._on_failure)
+        self.page.on("response", self._on_response)
 
     def open(self, path: str = "/webdemo") -> "Visit":
         self.page.goto(f"{self.server.url}{path}")
@@ -79,19 +79,19 @@ class Visit:
         return self.open(f"/webdemo#/jobs/{job_id}")
 
     def poll(self) -> None:
-        """As if the time until the next poll had passed."""
+        """Lets the time until the next poll pass."""
         self.page.clock.fast_forward(5_000)
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def show_started(self) -> str:
-        """Goes to the job that was just started, and returns its id."""
+        """Opens the job that was just started, and returns its id."""
         self.page.get_by_role("link", name="Show it").click()
         return self.shown_job()
 
     def shown_job(self) -> str:
-        """The id of the job that is shown, or soon will be."""
+        """The id of the job that is shown, once it is."""
         expect(self.state).to_be_visible()
         return self.page.url.rpartition("/")[2]
 
@@ -114,39 +114,39 @@ class Visit:
     def notice(self) -> Locator:
         return self.page.locator("#notice")
 
-    def _heard(self, message: Any) -> None:
-        is_status = message.text.startswith("Failed to load resource")  # see _answered, _failed
+    def _on_console(self, message: Any) -> None:
+        is_status = message.text.startswith("Failed to load resource")
         if message.type in ("error", "warning") and not is_status:
-            self.faults.append(message.text)
+            self.errors.append(message.text)
 
-    def _asked(self, dialog: Any) -> None:
-        self.faults.append(f"dialog: {dialog.message}")
+    def _on_dialog(self, dialog: Any) -> None:
+        self.errors.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
-    def _requested(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)
         if not request.url.startswith((f"{self.server.url}/", "data:", "blob:")):
-            self.faults.append(f"another host: {request.url}")
+            self.errors.append(f"another host: {request.url}")
 
-    def _failed(self, request: Request) -> None:
-        if self._gives_up(request):
-            self.given_up.append(request.url)
+    def _on_failure(self, request: Request) -> None:
+        if self._is_aborted_by_the_page(request):
+            self.aborted.append(request.url)
         elif not self.loses_connection:
-            self.faults.append(f"{request.url}: {request.failure}")
+            self.errors.append(f"{request.url}: {request.failure}")
 
-    def _gives_up(self, request: Request) -> bool:
-        """Whether the page itself broke off what takes long and is wanted no more."""
+    def _is_aborted_by_the_page(self, request: Request) -> bool:
+        """Whether the page itself aborted a long request whose answer it needs no longer."""
         is_long = any(f"/api/worker/{what}?" in request.url for what in ("jobs", "stats"))
         return is_long and request.failure == "net::ERR_ABORTED"
 
-    def _answered(self, response: Response) -> None:
+    def _on_response(self, response: Response) -> None:
         self.answers.append((response.url.replace(self.server.url, ""), response.status))
         if response.status >= 400 and response.status not in self.refusals:
-            self.faults.append(f"{response.url}: {response.status}")
+            self.errors.append(f"{response.url}: {response.status}")
 
 
-def performed(server: Server, command: str) -> Any:
-    """The answer to a curl command, read as a shell reads it."""
+def run_curl(server: Server, command: str) -> Any:
+    """The answer to the request of a curl command."""
     words = shlex.split(command)
     assert words.pop(0) == "curl"
     url, method, headers, body = words.pop(), None, {}, None  # type: str, Any, Dict[str, str], Any
@@ -158,8 +158,8 @@ def performed(server: Server, command: str) -> Any:
             body = value
         else:
             assert option == "-H", option
-            name, _, said = value.partition(": ")
-            headers[name] = said
+            name, _, header = value.partition(": ")
+            headers[name] = header
     assert url.startswith(server.url)
     return server.http.request(
         method or ("GET" if body is None else "POST"), url, headers=headers, content=body

@@ -12,7 +12,7 @@ from robotni.tests.processes import Server
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 
 
-def test_an_idle_page_gets_304_for_all_that_has_not_changed(
+def test_a_poll_is_answered_with_304_for_what_has_not_changed(
     server: Server, visit: Callable[..., Visit]
 ) -> None:
     server.wait_for(server.submit("print('hello')"))
@@ -25,11 +25,11 @@ def test_an_idle_page_gets_304_for_all_that_has_not_changed(
     expect(tab.rows).to_have_count(1)
     polled = {path.partition("?")[0]: status for path, status in tab.answers}
     assert polled["/api/worker/stats"] == 304
-    polled.pop("/webdemo/icon.svg", None)  # the browser takes its time with that
+    polled.pop("/webdemo/icon.svg", None)  # loaded when the browser likes
     assert set(polled) == {f"/api/worker/{name}" for name in ("jobs", "stats", "status")}
 
 
-def test_a_hidden_page_does_not_poll_and_looks_at_once_when_shown(
+def test_a_hidden_page_does_not_poll_and_polls_at_once_when_it_is_shown(
     server: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = visit(server).open()
@@ -38,7 +38,7 @@ def test_a_hidden_page_does_not_poll_and_looks_at_once_when_shown(
     before = len(tab.requests)
     tab.page.clock.fast_forward(600_000)
     assert len(tab.requests) == before
-    tab.press("Add 5 + 3")  # by a script, say: looked at once, and not again
+    tab.press("Add 5 + 3")  # by a script, say: one poll, and no more
     expect(tab.rows).to_have_count(1)
     before = len(tab.requests)
     server.wait_for(server.submit("print('hello')"))
@@ -51,11 +51,11 @@ def test_a_hidden_page_does_not_poll_and_looks_at_once_when_shown(
     expect(tab.rows).to_have_count(3)
 
 
-def test_a_lost_server_is_said_and_a_restart_is_survived(
+def test_the_page_says_that_the_server_is_away_and_goes_on_after_a_restart(
     server: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = visit(server).open()
-    expect(tab.page.locator("#glance")).to_contain_text("of 4")
+    expect(tab.page.locator("#overview")).to_contain_text("of 4")
     tab.loses_connection = True
     server.stop()
     tab.poll()
@@ -103,7 +103,7 @@ def test_the_token_is_asked_for_once(
     assert not [url for url in tab.requests if "correct-horse" in url]
 
 
-def test_a_refused_token_question_can_be_asked_again(
+def test_the_token_can_be_entered_after_its_dialog_was_closed(
     make_server: Callable[..., Server], visit: Callable[..., Visit]
 ) -> None:
     server = make_server(token="correct-horse")
@@ -140,16 +140,16 @@ def test_the_page_works_under_a_path_prefix(site: Server, visit: Callable[..., V
     assert all("/pre/fix/" in url for url in tab.requests if not url.startswith("data:"))
 
 
-def test_addresses_with_a_last_slash_lead_to_the_page(
+def test_addresses_with_a_trailing_slash_lead_to_the_page(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     for path, page in (("/", "/webdemo"), ("/webdemo/", "/webdemo"), ("/docs/", "/docs")):
         tab = visit(site).open(path)
         expect(tab.page).to_have_url(f"{site.url}{page}")
-        expect(tab.page.locator("#glance, .swagger-ui .info")).not_to_be_empty()
+        expect(tab.page.locator("#overview, .swagger-ui .info")).not_to_be_empty()
 
 
-def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
+def test_the_docs_show_every_operation_and_load_nothing_from_other_hosts(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = visit(site).open("/docs")
@@ -166,26 +166,29 @@ def test_the_docs_show_every_operation_and_load_nothing_from_elsewhere(
     expect(tab.page.locator(".errors-wrapper")).to_have_count(0)
 
 
-GROUND = "getComputedStyle(document.body).backgroundColor"
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
-def test_the_theme_is_the_systems_until_the_person_chooses(
+def test_the_theme_is_the_systems_until_the_user_chooses_one(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     light, dark = (visit(site, color_scheme=scheme).open() for scheme in ("light", "dark"))
     for tab in (light, dark):
-        expect(tab.page.locator("#glance")).to_be_visible()
-    bright, gloomy = light.page.evaluate(GROUND), dark.page.evaluate(GROUND)
-    assert bright != gloomy
+        expect(tab.page.locator("#overview")).to_be_visible()
+    light_background, dark_background = (
+        light.page.evaluate(BACKGROUND),
+        dark.page.evaluate(BACKGROUND),
+    )
+    assert light_background != dark_background
     light.press("Dark")
-    assert light.page.evaluate(GROUND) == gloomy
+    assert light.page.evaluate(BACKGROUND) == dark_background
     light.page.reload()
     expect(light.page.get_by_role("button", name="Light", exact=True)).to_be_visible()
-    assert light.page.evaluate(GROUND) == gloomy
+    assert light.page.evaluate(BACKGROUND) == dark_background
     light.press("Light")
-    assert light.page.evaluate(GROUND) == bright
-    light.page.emulate_media(color_scheme="dark")  # as the system again: followed again
-    assert light.page.evaluate(GROUND) == gloomy
+    assert light.page.evaluate(BACKGROUND) == light_background
+    light.page.emulate_media(color_scheme="dark")  # it is followed again
+    assert light.page.evaluate(BACKGROUND) == dark_background
 
 
 ENDS = r"""
@@ -212,43 +215,47 @@ def test_axe_finds_nothing_on_any_view(
     tab.open()
     expect(tab.rows.first).to_be_visible()
     tab.rows.first.get_by_role("checkbox").check()
-    found = {"list": faults_of(tab)}
+    found = {"list": violations(tab)}
     for name, job_id in (("ended", ended[0]), ("failed", ended[1]), ("running", running)):
         tab.open_job(job_id)
         expect(tab.state).to_be_visible()
         tab.page.get_by_role("searchbox", name="Search the output").fill("r")
-        found[name] = faults_of(tab)
+        found[name] = violations(tab)
     tab.open("/webdemo#/new")
     tab.page.get_by_label("Script", exact=True).fill("../x")
     tab.press("Run")
     expect(tab.page.locator(".error").first).to_be_visible()
     tab.page.locator("summary").click()
-    found["form"] = faults_of(tab)
+    found["form"] = violations(tab)
     tab.open("/webdemo#/jobs/nothing")
     expect(tab.page.locator("#job-missing")).to_contain_text("no such job")
-    found["missing"] = faults_of(tab)
+    found["missing"] = violations(tab)
     tab.open("/webdemo")
     tab.press("Flush queue…")
     expect(tab.page.get_by_role("dialog")).to_be_visible()
-    found["dialog"] = faults_of(tab)
-    tab.press("Leave them")
+    found["dialog"] = violations(tab)
+    tab.press("Back")
     site.client.cancel(running)
     assert found == {view: [] for view in found}
 
 
-def faults_of(tab: Visit) -> List[Any]:
+def violations(tab: Visit) -> List[Any]:
     result: Dict[str, Any] = tab.page.evaluate("axe.run()")
     return [
-        (fault["id"], fault["impact"], [node["html"][:120] for node in fault["nodes"]][:3])
-        for fault in result["violations"]
+        (
+            violation["id"],
+            violation["impact"],
+            [node["html"][:120] for node in violation["nodes"]][:3],
+        )
+        for violation in result["violations"]
     ]
 
 
-def test_everything_is_done_by_keyboard_and_the_focus_is_seen(
+def test_everything_can_be_done_by_keyboard_and_the_focus_is_visible(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = visit(site).open()
-    expect(tab.page.locator("#glance")).to_be_visible()
+    expect(tab.page.locator("#overview")).to_be_visible()
     keys = tab.page.keyboard
     keys.press("Tab")
     expect(tab.page.get_by_role("link", name="Skip to content")).to_be_focused()

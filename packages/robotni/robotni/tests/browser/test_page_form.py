@@ -4,7 +4,7 @@ from typing import Callable
 
 from playwright.sync_api import expect
 
-from robotni.tests.browser.tabs import Visit, performed
+from robotni.tests.browser.tabs import Visit, run_curl
 from robotni.tests.processes import Server
 
 
@@ -59,9 +59,7 @@ def test_every_field_of_a_submit_is_in_the_form_and_arrives(
     site.client.cancel(job["jobId"])
 
 
-def test_a_script_is_run_with_what_is_left_empty_left_to_the_server(
-    site: Server, visit: Callable[..., Visit]
-) -> None:
+def test_fields_that_are_left_empty_are_not_sent(site: Server, visit: Callable[..., Visit]) -> None:
     tab = open_form(visit(site))
     tab.page.get_by_label("Script", exact=True).fill("hello.py")
     with tab.page.expect_request("**/api/worker/jobs") as sent:
@@ -72,7 +70,7 @@ def test_a_script_is_run_with_what_is_left_empty_left_to_the_server(
     expect(tab.output).to_have_text("hello\n")
 
 
-def test_what_the_server_refuses_is_said_at_the_field(
+def test_what_the_server_refuses_is_shown_at_the_field(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = open_form(visit(site))
@@ -87,7 +85,7 @@ def test_what_the_server_refuses_is_said_at_the_field(
     script.fill("../hello.py")
     tab.press("Run")
     for field, words in ((script, "the path holds '..'"), (timeout, "number")):
-        expect(field).to_be_visible()  # the one that was folded away too
+        expect(field).to_be_visible()  # also the one that was folded away
         expect(field).to_have_attribute("aria-invalid", "true")
         described = (field.get_attribute("aria-describedby") or "").split()
         expect(tab.page.locator(f"#{described[-1]}")).to_contain_text(words)
@@ -103,7 +101,7 @@ def test_what_the_server_refuses_is_said_at_the_field(
     tab.shown_job()
 
 
-def test_an_error_within_a_list_is_said_at_the_field_of_the_list(
+def test_an_error_within_a_list_is_shown_at_the_field_of_the_list(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = open_form(visit(site))
@@ -117,7 +115,7 @@ def test_an_error_within_a_list_is_said_at_the_field_of_the_list(
     expect(tab.page.locator(".error")).to_contain_text("PATH may not be set")
 
 
-def test_what_cannot_be_sent_is_said_before_the_server_is_asked(
+def test_invalid_input_is_shown_without_asking_the_server(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = open_form(visit(site))
@@ -179,6 +177,6 @@ def test_the_request_of_a_form_is_copied_as_curl(site: Server, visit: Callable[.
     tab.page.get_by_label("Arguments", exact=True).fill("it's $HOME")
     tab.press("Copy as curl")
     expect(tab.notice).to_contain_text("copied")
-    answer = performed(site, tab.copied())
+    answer = run_curl(site, tab.copied())
     assert answer.status_code == 202
     assert answer.json()["args"] == ["it's $HOME"]

@@ -1,4 +1,4 @@
-"""One job in a real Chromium: what is told of it, its output, and what can be done."""
+"""The view of one job in a real Chromium: what it shows, its output, and its buttons."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Callable
 import pytest
 from playwright.sync_api import expect
 
-from robotni.tests.browser.tabs import Visit, performed
+from robotni.tests.browser.tabs import Visit, run_curl
 from robotni.tests.processes import Server, eventually
 
-# Says its arguments and that it began, waits for the file `go`, hands over a result.
+# Prints its arguments, waits for the file `go`, writes a result.
 SCRIPT = """
 import os, pathlib, sys, time
 print("begin", sys.argv[1:])
@@ -104,7 +104,7 @@ def test_a_fake_job_shows_its_progress_and_is_cancelled(
     expect(tab.page.get_by_role("button", name="Retry", exact=True)).to_be_visible()
 
 
-def test_what_has_not_started_is_revoked(site: Server, visit: Callable[..., Visit]) -> None:
+def test_a_job_that_has_not_started_is_revoked(site: Server, visit: Callable[..., Visit]) -> None:
     job_id = site.client.submit({"type": "fakejob", "delay": 3600})["jobId"]
     tab = visit(site).open_job(job_id)
     expect(tab.state).to_contain_text("due in")
@@ -116,7 +116,7 @@ def test_what_has_not_started_is_revoked(site: Server, visit: Callable[..., Visi
     expect(tab.page.locator("#output-note")).to_have_text("The script wrote nothing.")
 
 
-def test_a_failed_job_says_why_with_every_attempt_and_is_retried(
+def test_a_failed_job_shows_its_error_and_attempts_and_is_retried(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     script = "import os; print('try', os.environ['ROBOTNI_ATTEMPT']); import nothing_of_that_name"
@@ -162,12 +162,14 @@ def test_hostile_output_and_file_names_are_text(site: Server, visit: Callable[..
     assert not set("\u202e\u202c") & set(tab.page.title())
     tab.page.get_by_role("link", name="All jobs").click()
     expect(tab.rows.first.get_by_role("link")).to_have_text(shown)
-    how = tab.rows.first.locator(".how span")
-    assert "⟨U+202E⟩" in (how.get_attribute("title") or "")
+    outcome = tab.rows.first.locator(".outcome span")
+    assert "⟨U+202E⟩" in (outcome.get_attribute("title") or "")
     assert tab.page.locator("main img, main script").count() == 0
 
 
-def test_colours_are_shown_also_those_cut_in_two(site: Server, visit: Callable[..., Visit]) -> None:
+def test_colours_are_shown_also_when_a_sequence_arrives_in_two_parts(
+    site: Server, visit: Callable[..., Visit]
+) -> None:
     job_id = site.submit(COLOURS, stdin="go\n")
     site.wait_for(job_id)
     tab = visit(site)
@@ -206,7 +208,7 @@ def test_colours_are_shown_also_those_cut_in_two(site: Server, visit: Callable[.
 AT_END = "(pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 2"
 
 
-def test_the_end_is_followed_until_one_scrolls_up(
+def test_the_end_is_followed_until_the_user_scrolls_up(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     job_id = site.submit(LINES)
@@ -262,8 +264,8 @@ def test_ten_mebibytes_are_shown_searched_copied_and_downloaded(
     eventually(lambda: tab.page.evaluate(CURRENT) == ["0005000", True])
     search.press("Enter")
     expect(status).to_have_text("10 of 11")
-    tab.page.get_by_role("button", name="Match after").click()
-    tab.page.get_by_role("button", name="Match after").click()
+    tab.page.get_by_role("button", name="Next match").click()
+    tab.page.get_by_role("button", name="Next match").click()
     expect(status).to_have_text("1 of 11")
     search.fill("QUICK (brown")
     expect(status).to_have_text("0 of 0")
@@ -287,14 +289,14 @@ def test_requests_about_a_job_are_copied_as_curl(
     tab = visit(site).open_job(job_id)
     tab.press(f"Copy {what}")
     expect(tab.notice).to_contain_text("copied")
-    answer = performed(site, tab.copied())
+    answer = run_curl(site, tab.copied())
     if what == "output":
         assert (answer.status_code, answer.text) == (206, "hello\n")
     else:
         assert answer.json()["retryOf" if what == "retry" else "jobId"] == job_id
 
 
-def test_a_job_that_is_not_there_is_told(site: Server, visit: Callable[..., Visit]) -> None:
+def test_the_page_says_that_a_job_does_not_exist(site: Server, visit: Callable[..., Visit]) -> None:
     tab = visit(site)
     tab.refusals = {404}
     tab.open_job("0" * 32)

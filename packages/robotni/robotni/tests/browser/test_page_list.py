@@ -1,10 +1,10 @@
-"""The list in a real Chromium: at one glance, find, select, and do."""
+"""The list in a real Chromium: overview, charts, filters, and actions on selected jobs."""
 
 from typing import Callable, List
 
 from playwright.sync_api import expect
 
-from robotni.tests.browser.tabs import Visit, performed
+from robotni.tests.browser.tabs import Visit, run_curl
 from robotni.tests.processes import Server, eventually
 
 COLORS = """(canvas) => {
@@ -17,7 +17,7 @@ COLORS = """(canvas) => {
 }"""
 
 
-def test_all_is_seen_at_one_glance(
+def test_the_overview_shows_worker_queue_and_limits(
     make_server: Callable[..., Server], visit: Callable[..., Visit]
 ) -> None:
     server = make_server(workers=1)
@@ -28,19 +28,21 @@ def test_all_is_seen_at_one_glance(
     server.client.submit({"type": "fakejob"})
     server.client.submit({"type": "fakejob", "delay": 3600})
     tab = visit(server).open()
-    glance = tab.page.locator("#glance")
+    overview = tab.page.locator("#overview")
     for words in ("1 of 1", "consumer running", "1 pending, 1 scheduled", "100 %"):
-        expect(glance).to_contain_text(words)
-    expect(glance.locator("div", has_text="API p95")).to_contain_text(" ms")
-    expect(glance.locator("div", has_text="Next wake-up")).to_contain_text("in ")
-    expect(glance.locator("div", has_text="Oldest waiting")).to_contain_text(" s")
+        expect(overview).to_contain_text(words)
+    expect(overview.locator("div", has_text="API p95")).to_contain_text(" ms")
+    expect(overview.locator("div", has_text="Next wake-up")).to_contain_text("in ")
+    expect(overview.locator("div", has_text="Oldest waiting")).to_contain_text(" s")
     counts = tab.page.locator("#counts button")
     expect(counts).to_have_text(
         ["scheduled 1", "pending 1", "running 1", "completed 1", "failed 1", "cancelled 0"]
     )
 
 
-def test_charts_of_the_last_hour_and_day(site: Server, visit: Callable[..., Visit]) -> None:
+def test_charts_show_the_last_hour_and_the_last_day(
+    site: Server, visit: Callable[..., Visit]
+) -> None:
     site.wait_for(site.submit("print(1)"))
     site.wait_for(site.submit("raise SystemExit(1)"))
     stats = site.http.get("/api/worker/stats").json()["buckets"]
@@ -67,25 +69,25 @@ def names(tab: Visit) -> List[str]:
     return tab.rows.locator(".name a").all_inner_texts()
 
 
-def test_a_search_that_is_wanted_no_more_is_given_up(
+def test_a_search_is_aborted_when_another_one_replaces_it(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     tab = visit(site).open()
-    searched = tab.page.get_by_label("Search")
+    search = tab.page.get_by_label("Search")
     slow, quick = "**/api/worker/jobs?*q=slow*", "**/api/worker/jobs?*q=quick*"
     tab.context.route(slow, lambda route: None)  # no answer comes
     with tab.page.expect_request(slow):
-        searched.fill("slow")
+        search.fill("slow")
         tab.page.clock.fast_forward(1000)
     with tab.page.expect_response(quick):
-        searched.fill("quick")
+        search.fill("quick")
         tab.page.clock.fast_forward(1000)
-    expect(tab.page.get_by_text("No job is like that")).to_be_visible()
+    expect(tab.page.get_by_text("No job matches these filters")).to_be_visible()
     expect(tab.page.get_by_text("not reachable")).to_have_count(0)
-    assert ["q=slow" in url for url in tab.given_up] == [True]
+    assert ["q=slow" in url for url in tab.aborted] == [True]
 
 
-def test_filters_narrow_the_list_and_live_in_the_address(
+def test_filters_narrow_the_list_and_are_part_of_the_address(
     make_server: Callable[..., Server], visit: Callable[..., Visit]
 ) -> None:
     server = make_server()
@@ -148,7 +150,7 @@ def test_more_jobs_are_loaded_on_demand(server: Server, visit: Callable[..., Vis
     assert not [url for url in tab.requests if "offset" in url]
 
 
-def test_several_are_cancelled_and_submitted_again(
+def test_several_jobs_are_cancelled_and_submitted_again(
     make_server: Callable[..., Server], visit: Callable[..., Visit]
 ) -> None:
     server = make_server()
@@ -163,7 +165,7 @@ def test_several_are_cancelled_and_submitted_again(
     tab.press("Cancel 3…")
     question = tab.page.get_by_role("dialog")
     expect(question).to_contain_text("Cancel 3 jobs?")
-    tab.press("Leave them")
+    tab.press("Back")
     expect(question).to_be_hidden()
     assert server.client.get(running)["status"] == "running"
     tab.press("Cancel 3…")
@@ -182,7 +184,7 @@ def test_several_are_cancelled_and_submitted_again(
     expect(tab.rows).to_have_count(7)
 
 
-def test_what_the_server_refuses_of_several_is_said(
+def test_the_notice_says_which_of_several_jobs_the_server_refused(
     make_server: Callable[..., Server], visit: Callable[..., Visit]
 ) -> None:
     server = make_server()
@@ -213,7 +215,7 @@ def test_flush_asks_first_and_says_how_many(
     tab.press("Flush queue…")
     question = tab.page.get_by_role("dialog")
     expect(question).to_contain_text("all 3 waiting jobs (2 pending, 1 scheduled)")
-    tab.press("Leave them")
+    tab.press("Back")
     expect(question).to_be_hidden()
     assert server.client.status()["queue"]["pending"] == 2
     tab.press("Flush queue…")
@@ -222,10 +224,12 @@ def test_flush_asks_first_and_says_how_many(
     expect(tab.rows.filter(has_text="cancelled")).to_have_count(3)
     expect(tab.rows.filter(has_text="running")).to_have_count(1)
     tab.press("Flush queue…")
-    expect(tab.notice).to_contain_text("Nothing is waiting")
+    expect(tab.notice).to_contain_text("No job is waiting")
 
 
-def test_add_and_fakejob_are_one_click_away(site: Server, visit: Callable[..., Visit]) -> None:
+def test_add_and_fakejob_are_started_by_one_click(
+    site: Server, visit: Callable[..., Visit]
+) -> None:
     tab = visit(site).open()
     tab.press("Add 5 + 3")
     job_id = tab.show_started()
@@ -238,7 +242,7 @@ def test_add_and_fakejob_are_one_click_away(site: Server, visit: Callable[..., V
     site.client.cancel(tab.show_started())
 
 
-def test_times_are_told_from_now_and_exactly_in_the_viewers_zone(
+def test_times_are_relative_and_their_title_is_exact_in_the_users_zone(
     site: Server, visit: Callable[..., Visit]
 ) -> None:
     job_id = site.submit("print(1)")
@@ -260,5 +264,5 @@ def test_the_request_of_a_list_is_copied_as_curl(site: Server, visit: Callable[.
     expect(tab.rows).to_have_count(1)
     tab.press("Copy as curl")
     expect(tab.notice).to_contain_text("copied")
-    found = performed(site, tab.copied()).json()["jobs"]
+    found = run_curl(site, tab.copied()).json()["jobs"]
     assert [job["project"] for job in found] == ["it"]

@@ -70,6 +70,7 @@ OWNERS = {
     "fastapi": {"web"},
     "starlette": {"web"},
     "uvicorn": {"web"},
+    "h11": {"web"},
     "huey": {"consumer"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -150,7 +151,7 @@ BROAD_EXCEPTS: Dict[str, int] = {
     "engine.submit": 1,
     "shim.standby_program": 1,
     "web.autostart": 1,
-    "web.dispatch": 3,
+    "web.dispatch": 1,
 }
 
 

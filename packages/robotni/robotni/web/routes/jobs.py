@@ -1,4 +1,4 @@
-"""The worker API: `/api/worker/…`, jobs as an app's own backend speaks of them."""
+"""The worker API for jobs, `/api/worker/jobs…`: submit, list, get, output, cancel, retry."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import FastAPI, Header, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import Annotated
@@ -15,22 +15,17 @@ from robotni.engine.engine import Engine
 from robotni.engine.submit import SubmitRequest
 from robotni.errors import FieldError, InvalidRequest
 from robotni.jobs.models import Job, View
+from robotni.jobs.request import JobRequest
 from robotni.jobs.states import RUNNING
 from robotni.storage.queries import Filters
 from robotni.web.body import JSON
-from robotni.web.disconnect import while_wanted
-from robotni.web.dispatch import Lane, Together
-from robotni.web.fast_route import Straight
-from robotni.web.openapi import JOB_ID, body_of, described, header_of
-from robotni.web.problems import validated
+from robotni.web.dispatch import Threads
+from robotni.web.openapi import JOB_ID, described
 from robotni.web.responses import conditional, output_response
 
 POLL_INTERVAL = "5"
 MAX_KEY = 255
 _KEY = re.compile(r"[\x21-\x7e]+\Z")
-_KEY_HEADER = header_of(
-    "Idempotency-Key", "the same key and body give the same job", {"maxLength": MAX_KEY}
-)
 JobId = Annotated[str, Path(description="as a submit returned it", examples=[JOB_ID])]
 
 
@@ -46,27 +41,10 @@ class JobList(View):
     next_cursor: Optional[str]
 
 
-def job_json(job: Job) -> bytes:
-    return job.model_dump_json(by_alias=True).encode()
-
-
-def job_response(job: Job, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Response:
-    if not job.is_terminal:
-        headers = {"Retry-After": POLL_INTERVAL, **(headers or {})}
-    return Response(job_json(job), status, headers, media_type="application/json")
-
-
-def location(request: Request, job: Job) -> Dict[str, str]:
-    root = request.scope.get("root_path", "")
-    return {"Location": f"{root}/api/worker/jobs/{job.job_id}"}
-
-
-def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> APIRouter:
-    router = APIRouter(prefix="/api/worker", tags=["worker"], route_class=Straight)
-    submits = Together(writes, engine.submit_all)
-
-    @router.post(
-        "/jobs",
+def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
+    @app.post(
+        "/api/worker/jobs",
+        tags=["worker"],
         status_code=202,
         operation_id="submitJob",
         summary="Submit a job",
@@ -75,20 +53,26 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
             202: {"model": Job, "description": "Stored; poll the job at Location"},
             **described(413, 415, 429, 507),
         },
-        openapi_extra={**body_of("JobRequest"), "parameters": [_KEY_HEADER]},
     )
-    async def submit(request: Request) -> Response:
-        key = request.headers.get("idempotency-key")
-        asked = partial(validated, request.scope.get(JSON, {}))
-        digest = partial(_digest, key or "", request.scope.get(JSON))
-        job, replayed = await submits(SubmitRequest(asked, key, digest))
-        headers = location(request, job)
+    async def submit(
+        request: Request,
+        body: JobRequest,
+        idempotency_key: Optional[str] = Header(
+            None, max_length=MAX_KEY, description="the same key and body give the same job"
+        ),
+    ) -> Response:
+        if idempotency_key is not None:
+            _check_key(idempotency_key)
+        digest = partial(_digest, request.scope[JSON])
+        job, replayed = await threads.submit(SubmitRequest(lambda: body, idempotency_key, digest))
+        headers = _location(request, job)
         if replayed:
-            return job_response(job, 200, {**headers, "Idempotent-Replayed": "true"})
-        return job_response(job, 202, headers)
+            return _job_response(job, 200, {**headers, "Idempotent-Replayed": "true"})
+        return _job_response(job, 202, headers)
 
-    @router.get(
-        "/jobs",
+    @app.get(
+        "/api/worker/jobs",
+        tags=["worker"],
         operation_id="listJobs",
         summary="List jobs, newest first",
         responses={200: {"model": JobList}, **described()},
@@ -113,24 +97,27 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
     ) -> Response:
         states = [s.strip() for s in status.split(",") if s.strip()] if status else []
         filters = Filters(type, states, project, q)
-        found = search if filters.is_search else read
-        return await found(request, filters, cursor, limit)
+        get_page = search_page if filters.is_search else read_page
+        return await get_page(request, filters, cursor, limit)
 
-    def listed(request: Request, filters: Filters, cursor: Optional[str], limit: int) -> Response:
-        jobs, following = engine.list(filters, cursor, limit)
-        skip = {"output", "attempts"}
-        items = b",".join(j.model_dump_json(by_alias=True, exclude=skip).encode() for j in jobs)
-        body = b'{"jobs":[%s],"nextCursor":%s}' % (items, json.dumps(following).encode())
+    def page(request: Request, filters: Filters, cursor: Optional[str], limit: int) -> Response:
+        jobs, next_cursor = engine.list(filters, cursor, limit)
+        left_out = {"output", "attempts"}
+        items = b",".join(
+            job.model_dump_json(by_alias=True, exclude=left_out).encode() for job in jobs
+        )
+        body = b'{"jobs":[%s],"nextCursor":%s}' % (items, json.dumps(next_cursor).encode())
         headers = {}
-        if following is not None:
-            url = request.url.include_query_params(cursor=following)
+        if next_cursor is not None:
+            url = request.url.include_query_params(cursor=next_cursor)
             headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
         return conditional(request, body, headers)
 
-    read, search = reads(listed), searches(while_wanted(listed))
+    read_page, search_page = threads.read(page), threads.search(page)
 
-    @router.get(
-        "/jobs/{jobId}",
+    @app.get(
+        "/api/worker/jobs/{jobId}",
+        tags=["worker"],
         operation_id="getJob",
         summary="One job",
         responses={
@@ -139,14 +126,15 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
             **described(404),
         },
     )
-    @reads
+    @threads.read
     def get_job(request: Request, jobId: JobId) -> Response:
         job = engine.get(jobId)
         headers = {} if job.is_terminal else {"Retry-After": POLL_INTERVAL}
-        return conditional(request, job_json(job), headers)
+        return conditional(request, _json(job), headers)
 
-    @router.get(
-        "/jobs/{jobId}/output",
+    @app.get(
+        "/api/worker/jobs/{jobId}/output",
+        tags=["worker"],
         operation_id="getJobOutput",
         summary="The output of an attempt, growing while it runs",
         responses={
@@ -156,14 +144,15 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
         },
         response_class=Response,
     )
-    @reads
+    @threads.read
     def get_output(
         request: Request, jobId: JobId, attempt: Optional[int] = Query(None, ge=1, le=1000)
     ) -> Response:
         return output_response(request, engine.output(jobId, attempt))
 
-    @router.delete(
-        "/jobs/{jobId}",
+    @app.delete(
+        "/api/worker/jobs/{jobId}",
+        tags=["worker"],
         operation_id="cancelJob",
         summary="Cancel a job",
         responses={
@@ -172,13 +161,14 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
             **described(404, 409),
         },
     )
-    @writes
-    def cancel_job(request: Request, jobId: JobId) -> Response:
+    @threads.write
+    def cancel_job(jobId: JobId) -> Response:
         job = engine.cancel(jobId)
-        return job_response(job, 202 if job.status == RUNNING else 200)
+        return _job_response(job, 202 if job.status == RUNNING else 200)
 
-    @router.post(
-        "/jobs/{jobId}/retry",
+    @app.post(
+        "/api/worker/jobs/{jobId}/retry",
+        tags=["worker"],
         status_code=202,
         operation_id="retryJob",
         summary="A new job from the request of an ended one",
@@ -187,21 +177,35 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
             **described(404, 409, 429, 507),
         },
     )
-    @writes
+    @threads.write
     def retry_job(request: Request, jobId: JobId) -> Response:
         job = engine.retry(jobId)
-        return job_response(job, 202, location(request, job))
-
-    return router
+        return _job_response(job, 202, _location(request, job))
 
 
-def _digest(key: str, value: Any) -> str:
-    """Of the body's meaning: spaces and the order of fields do not matter."""
-    if len(key) > MAX_KEY:
-        long = f"string should have at most {MAX_KEY} characters"
-        raise InvalidRequest([FieldError("/idempotency-key", long)], f"/idempotency-key: {long}")
+def _json(job: Job) -> bytes:
+    return job.model_dump_json(by_alias=True).encode()
+
+
+def _job_response(
+    job: Job, status: int = 200, headers: Optional[Dict[str, str]] = None
+) -> Response:
+    if not job.is_terminal:
+        headers = {"Retry-After": POLL_INTERVAL, **(headers or {})}
+    return Response(_json(job), status, headers, media_type="application/json")
+
+
+def _location(request: Request, job: Job) -> Dict[str, str]:
+    root = request.scope.get("root_path", "")
+    return {"Location": f"{root}/api/worker/jobs/{job.job_id}"}
+
+
+def _check_key(key: str) -> None:
     if not _KEY.match(key):
-        raise InvalidRequest(
-            [FieldError("", "the Idempotency-Key must be 1 to 255 visible ASCII characters")]
-        )
+        detail = f"the Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters"
+        raise InvalidRequest([FieldError("/idempotency-key", detail)])
+
+
+def _digest(value: Any) -> str:
+    """Of what the body means: spaces and the order of fields do not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

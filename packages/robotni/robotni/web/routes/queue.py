@@ -1,21 +1,22 @@
-"""The queue API: the same jobs in Huey's words. A task_id is a jobId."""
+"""The queue API, `/queue/`, `/add/`, …: the same jobs in Huey's words. A task_id is a jobId."""
 
 from itertools import islice
 from typing import Any, Dict, List, Optional
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from robotni.engine.engine import Engine
+from robotni.engine.submit import SubmitRequest
 from robotni.jobs.models import Job, JobError, State, rfc3339
 from robotni.jobs.request import JobRequest
 from robotni.jobs.states import CANCELLED, PENDING, SCHEDULED
 from robotni.storage.queries import Filters
-from robotni.web.dispatch import Lane
+from robotni.web.dispatch import Threads
 from robotni.web.openapi import described
 from robotni.web.routes.jobs import JobId
 
-LISTED = 200
+MAX_ITEMS = 200  # of each list
 
 
 class _Body(BaseModel):
@@ -68,55 +69,57 @@ class Flushed(BaseModel):
     scheduled: int
 
 
-def create_router(engine: Engine, reads: Lane, writes: Lane) -> APIRouter:
-    router = APIRouter(tags=["queue"])
+def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
+    async def submit(type_: str, params: Dict[str, Any]) -> TaskId:
+        request = JobRequest(type=type_, params=params)
+        submitted = await threads.submit(SubmitRequest(lambda: request))
+        return TaskId(task_id=submitted.job.job_id)
 
-    def submit(type_: str, params: Dict[str, Any]) -> TaskId:
-        return TaskId(task_id=engine.submit(JobRequest(type=type_, params=params)).job.job_id)
-
-    @router.post(
+    @app.post(
         "/add/",
+        tags=["queue"],
         status_code=202,
         operation_id="addNumbers",
         summary="Add two integers, as a job",
         responses=described(413, 415, 429, 507),
     )
-    @writes
-    def add(body: AddRequest) -> TaskId:
-        return submit("add", body.model_dump())
+    async def add(body: AddRequest) -> TaskId:
+        return await submit("add", body.model_dump())
 
-    @router.post(
+    @app.post(
         "/fakejob/",
+        tags=["queue"],
         status_code=202,
         operation_id="startFakeJob",
         summary="A job that waits and reports its progress",
         responses=described(413, 415, 429, 507),
     )
-    @writes
-    def fakejob(body: Optional[FakeJobRequest] = None) -> TaskId:
-        return submit("fakejob", (body or FakeJobRequest()).model_dump())
+    async def fakejob(body: Optional[FakeJobRequest] = None) -> TaskId:
+        return await submit("fakejob", (body or FakeJobRequest()).model_dump())
 
-    @router.get(
+    @app.get(
         "/result/{task_id}",
+        tags=["queue"],
         operation_id="getResult",
         summary="What became of a task; reading never consumes",
         responses=described(404),
     )
-    @reads
+    @threads.read
     def result(task_id: JobId) -> TaskResult:
         job = engine.get(task_id)
         return TaskResult(task_id=job.job_id, status=job.status, result=job.result, error=job.error)
 
-    @router.get(
+    @app.get(
         "/queue/",
+        tags=["queue"],
         operation_id="getQueue",
         summary="What waits, and what was revoked",
         responses=described(),
     )
-    @reads
+    @threads.read
     def queue() -> Queue:
         def items(state: str) -> List[QueueItem]:
-            return [_item(job) for job in islice(engine.jobs(Filters(status=[state])), LISTED)]
+            return [_item(job) for job in islice(engine.jobs(Filters(status=[state])), MAX_ITEMS)]
 
         counts = engine.counts()
         return Queue(
@@ -130,27 +133,27 @@ def create_router(engine: Engine, reads: Lane, writes: Lane) -> APIRouter:
             },
         )
 
-    @router.delete(
+    @app.delete(
         "/queue/{task_id}",
+        tags=["queue"],
         operation_id="revokeTask",
         summary="Revoke what has not started",
         responses=described(404, 409),
     )
-    @writes
+    @threads.write
     def revoke(task_id: JobId) -> Revoked:
         return Revoked(task_id=engine.revoke(task_id).job_id, revoked=True)
 
-    @router.post(
+    @app.post(
         "/queue/flush/",
+        tags=["queue"],
         operation_id="flushQueue",
         summary="Cancel everything that waits",
         responses=described(),
     )
-    @writes
+    @threads.write
     def flush() -> Flushed:
         return Flushed(**engine.flush())
-
-    return router
 
 
 def _item(job: Job) -> QueueItem:

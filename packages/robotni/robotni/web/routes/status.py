@@ -1,18 +1,18 @@
-"""The worker API's figures: `/api/worker/status`, `/stats`, `/types`."""
+"""How robotni is: `/api/worker/status`, `/stats`, `/types`, and what monitoring asks for."""
 
 import json
-from typing import Callable, Dict, List, Literal, Optional
+from typing import Any, Dict, List, Literal, Optional
 
-from fastapi import APIRouter, Query, Request
+from fastapi import FastAPI, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from robotni.engine.engine import Engine
 from robotni.engine.stats import Stats
 from robotni.jobs.models import Timestamp, View, rfc3339
-from robotni.web.disconnect import while_wanted
-from robotni.web.dispatch import Lane
-from robotni.web.fast_route import Straight
+from robotni.web.autostart import Autostart
+from robotni.web.dispatch import Threads
+from robotni.web.metrics import CONTENT_TYPE, RequestTimes, render
 from robotni.web.openapi import described
 from robotni.web.responses import conditional
 from robotni.workers import WorkerType
@@ -78,55 +78,100 @@ class TypeList(View):
     types: List[WorkerType]
 
 
-def create_router(
+_HEALTHY = {"content": {"application/json": {"example": {"status": "ok"}}}}
+
+
+def add_routes(
+    app: FastAPI,
     engine: Engine,
     stats: Stats,
-    reads: Lane,
-    searches: Lane,
-    is_worker_running: Callable[[], bool],
-    warm: Callable[[], Dict[str, int]],
-    p95_ms: Callable[[], Optional[float]],
-) -> APIRouter:
-    router = APIRouter(prefix="/api/worker", tags=["worker"], route_class=Straight)
-
-    @router.get(
-        "/status",
+    threads: Threads,
+    autostart: Autostart,
+    times: RequestTimes,
+) -> None:
+    @app.get(
+        "/api/worker/status",
+        tags=["worker"],
         operation_id="getStatus",
         summary="How the queue and the worker are",
         responses={200: {"model": Status}, **described()},
     )
-    @reads
-    def get_status(request: Request) -> Response:
+    @threads.read
+    def get_status() -> Response:
         figures = engine.status()
-        figures["workers"]["consumer"] = "running" if is_worker_running() else "idle"
-        figures["warm"] = warm()
-        figures["slo"]["apiP95Ms"] = p95_ms()
+        figures["workers"]["consumer"] = "running" if autostart.is_worker_running() else "idle"
+        figures["warm"] = autostart.warm()
+        figures["slo"]["apiP95Ms"] = times.p95_ms()
         figures["nextWake"] = rfc3339(figures["nextWake"])
         return Response(json.dumps(figures), media_type="application/json")
 
-    @router.get(
-        "/stats",
+    @app.get(
+        "/api/worker/stats",
+        tags=["worker"],
         operation_id="getStats",
         summary="What ended in the last hour or day, for charts",
         responses={200: {"model": BucketList}, **described()},
     )
-    @searches
-    @while_wanted
+    @threads.search
     def get_stats(
         request: Request,
         window: Literal["1h", "24h"] = Query("1h", description="60 minutes, or 48 half hours"),
     ) -> Response:
         return conditional(request, json.dumps({"buckets": stats.buckets(window)}).encode())
 
-    @router.get(
-        "/types",
+    @app.get(
+        "/api/worker/types",
+        tags=["worker"],
         operation_id="listTypes",
         summary="The worker types and the schemas of their params",
         responses={200: {"model": TypeList}, **described()},
     )
-    @reads
+    @threads.read
     def list_types(request: Request) -> Response:
         types = [t.model_dump(by_alias=True) for t in engine.types()]
         return conditional(request, json.dumps({"types": types}).encode())
 
-    return router
+
+def add_health_routes(
+    app: FastAPI, engine: Engine, threads: Threads, autostart: Autostart, times: RequestTimes
+) -> None:
+    """What a supervisor, a load balancer and Prometheus ask for."""
+
+    @app.get(
+        "/livez",
+        tags=["health"],
+        operation_id="isAlive",
+        summary="The process answers",
+        responses={200: _HEALTHY},
+    )
+    async def livez() -> Any:
+        return {"status": "ok"}
+
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        operation_id="isReady",
+        summary="Store and queue can be used",
+        responses={200: _HEALTHY, **described(507)},
+    )
+    @threads.read
+    def readyz() -> Any:
+        engine.check()
+        return {"status": "ok"}
+
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        operation_id="getMetrics",
+        summary="Figures as Prometheus reads them",
+        responses={
+            200: {"content": {"text/plain": {"example": "robotni_workers_max 4.0\n"}}},
+            **described(),
+        },
+        response_class=Response,
+    )
+    @threads.read
+    def get_metrics() -> Response:
+        is_running = autostart.is_worker_running()
+        text = render(engine.status(), engine.ended_totals(), is_running, times)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})

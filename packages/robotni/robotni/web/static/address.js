@@ -1,4 +1,5 @@
-// Where the page is: all of it stands in the address, after the #, so that it can be kept and sent.
+// The part of the address after the #: which view is shown, and with which filters. So every view
+// can be bookmarked and sent.
 
 import { Shared } from "./shared.js";
 
@@ -9,7 +10,7 @@ addEventListener("hashchange", () => {
   hash.value = location.hash;
 });
 
-/** The view the address names, with what it is about. */
+/** The view that the address names, with its job, type or filters. */
 export function useAddress() {
   return parse(hash.use());
 }
@@ -24,7 +25,7 @@ export function parse(text) {
   return { view: "list", filters };
 }
 
-/** The address of a list narrowed by `filters`; empty ones are left out. */
+/** The address of the list with these filters; empty ones are left out. */
 export function listAddress(filters) {
   const query = queryOf(filters);
   return query === "" ? "#/" : `#/?${query}`;
@@ -35,11 +36,11 @@ export function queryOf(filters) {
   return new URLSearchParams(given).toString().replaceAll("%2C", ",");
 }
 
-/** Goes to a list; `step` is one the back button shall know. */
-export function narrow(filters, step = true) {
+/** Shows the list with these filters. With `addToHistory` the back button returns from it. */
+export function showList(filters, addToHistory = true) {
   const address = listAddress(filters);
   if (address === (location.hash || "#/")) return;
-  if (step) {
+  if (addToHistory) {
     location.hash = address;
   } else {
     history.replaceState(null, "", address);

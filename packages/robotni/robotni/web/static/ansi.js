@@ -1,22 +1,22 @@
-// Colours that a script asked for by escape sequences (SGR). Nothing else that a terminal would
-// obey is obeyed here: it is shown as text.
+// The colours and styles that a script sets by escape sequences (SGR). All other sequences that a
+// terminal would obey are shown as text.
 
 import { visible } from "./text.js";
 
 const SGR = /\x1b\[([\d;:]*)m/g;
-/** The beginning of a sequence, or of a line end, whose rest may still come. */
+/** The beginning of a sequence, or of a line end, whose rest may come later. */
 const UNFINISHED = /(?:\x1b(?:\[[\d;:]{0,40})?|\r)$/;
-const PLAIN = { classes: [], color: null, ground: null };
-const NAMED = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
-const ENDS = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["strike"] };
+const PLAIN = { classes: [], color: null, background: null };
+const CLASSES = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
+const RESETS = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["strike"] };
 const LEVELS = [0, 95, 135, 175, 215, 255];
 
-/** Text as it comes, into runs of one look each. */
-export class Painter {
+/** Splits text, as it arrives, into runs of one format each. */
+export class AnsiParser {
   #rest = "";
-  #look = PLAIN;
+  #format = PLAIN;
 
-  /** The runs of `text`, `{text, look}`; with `isEnd` nothing is held back. */
+  /** The runs of `text`, `{text, format}`; with `isEnd` nothing is held back. */
   *runs(text, isEnd = false) {
     let all = this.#rest + text;
     const held = isEnd ? null : all.match(UNFINISHED);
@@ -24,50 +24,50 @@ export class Painter {
     if (held !== null) all = all.slice(0, held.index);
     let from = 0;
     for (const match of all.matchAll(SGR)) {
-      if (match.index > from) yield { text: visible(all.slice(from, match.index)), look: this.#look };
-      this.#look = changed(this.#look, match[1]);
+      if (match.index > from) yield { text: visible(all.slice(from, match.index)), format: this.#format };
+      this.#format = changed(this.#format, match[1]);
       from = match.index + match[0].length;
     }
-    if (from < all.length) yield { text: visible(all.slice(from)), look: this.#look };
+    if (from < all.length) yield { text: visible(all.slice(from)), format: this.#format };
   }
 }
 
-/** An element for a run, or mere text where nothing is special. Colours beyond the sixteen with a
- * name go by the style object, which the page's policy allows where it forbids the attribute. */
-export function painted({ text, look }) {
+/** An element for a run, or a text node for one without format. Colours beyond the sixteen that
+ * have a class are set by the style object: the page's policy forbids the attribute. */
+export function elementOf({ text, format }) {
   const node = document.createTextNode(text);
-  if (look === PLAIN) return node;
+  if (format === PLAIN) return node;
   const span = document.createElement("span");
-  span.className = look.classes.join(" ");
-  if (look.color?.startsWith("#")) span.style.color = look.color;
-  else if (look.color) span.classList.add(`fg-${look.color}`);
-  if (look.ground?.startsWith("#")) span.style.backgroundColor = look.ground;
-  else if (look.ground) span.classList.add(`bg-${look.ground}`);
+  span.className = format.classes.join(" ");
+  if (format.color?.startsWith("#")) span.style.color = format.color;
+  else if (format.color) span.classList.add(`fg-${format.color}`);
+  if (format.background?.startsWith("#")) span.style.backgroundColor = format.background;
+  else if (format.background) span.classList.add(`bg-${format.background}`);
   span.append(node);
   return span;
 }
 
 function changed(before, parameters) {
   const codes = parameters.split(/[;:]/).map(Number);
-  let look = before;
-  while (codes.length > 0) look = step(look, codes.shift(), codes);
-  const isPlain = look.classes.length === 0 && look.color === null && look.ground === null;
-  return isPlain ? PLAIN : look;
+  let format = before;
+  while (codes.length > 0) format = applied(format, codes.shift(), codes);
+  const isPlain = format.classes.length === 0 && format.color === null && format.background === null;
+  return isPlain ? PLAIN : format;
 }
 
-function step(look, code, rest) {
+function applied(format, code, rest) {
   if (code === 0) return PLAIN;
-  if (NAMED[code]) return { ...look, classes: [...new Set([...look.classes, NAMED[code]])] };
-  if (ENDS[code]) return { ...look, classes: look.classes.filter((one) => !ENDS[code].includes(one)) };
-  if (code === 39) return { ...look, color: null };
-  if (code === 49) return { ...look, ground: null };
+  if (CLASSES[code]) return { ...format, classes: [...new Set([...format.classes, CLASSES[code]])] };
+  if (RESETS[code]) return { ...format, classes: format.classes.filter((one) => !RESETS[code].includes(one)) };
+  if (code === 39) return { ...format, color: null };
+  if (code === 49) return { ...format, background: null };
   const found = colorOf(code, rest);
-  if (found === undefined) return look;
-  const isGround = (code >= 40 && code < 50) || code >= 100;
-  return isGround ? { ...look, ground: found } : { ...look, color: found };
+  if (found === undefined) return format;
+  const isBackground = (code >= 40 && code < 50) || code >= 100;
+  return isBackground ? { ...format, background: found } : { ...format, color: found };
 }
 
-/** A number from 0 to 15 as text, or `#rrggbb`; undefined for what is no colour. */
+/** A number from 0 to 15 as text, or `#rrggbb`; undefined when the code is not a colour. */
 function colorOf(code, rest) {
   if ((code >= 30 && code <= 37) || (code >= 40 && code <= 47)) return String(code % 10);
   if ((code >= 90 && code <= 97) || (code >= 100 && code <= 107)) return String((code % 10) + 8);

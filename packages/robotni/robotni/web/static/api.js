@@ -1,14 +1,15 @@
-// The server: every request the page makes. Paths are relative to the page, so a prefix is kept.
+// Every request that the page makes to the server. Paths are relative to the page, so that they hold
+// under any prefix.
 
 import { askForToken } from "./messages.js";
 
-const WITHIN = 20_000;
-const WITHIN_LARGE = 300_000;
+const TIMEOUT = 20_000; // ms
+const DOWNLOAD_TIMEOUT = 300_000;
 const TOKEN = "robotni-token";
-const REMEMBERED = 30;
-const answers = new Map(); // path -> {etag, text, value}, the latest asked for last
+const MAX_CACHED = 30;
+const cache = new Map(); // path -> {etag, text, value}, the most recently used last
 
-/** The server refused: a problem as RFC 9457 has it. */
+/** The server refused the request, with a problem as in RFC 9457. */
 export class Problem extends Error {
   constructor(status, { detail, errors }) {
     super(detail);
@@ -17,50 +18,50 @@ export class Problem extends Error {
   }
 }
 
-/** No answer, or one of a proxy whose server is gone. */
+/** No answer, or that of a proxy that cannot reach the server. */
 export class Unreachable extends Error {
   constructor() {
     super("server not reachable, trying again");
   }
 }
 
-/** The server wants a token and the person gave none. */
+/** The server requires a token, and the user gave none. */
 export class TokenNeeded extends Error {
   constructor() {
     super("a token is needed");
   }
 }
 
-/** Whether it is one of the three above; anything else is a fault of the page. */
+/** Whether it is one of the three above; anything else is an error in the page. */
 export function isExpected(error) {
   return [Problem, TokenNeeded, Unreachable].some((known) => error instanceof known);
 }
 
 export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
 
-/** The answer's `text` and `value`; the very same object as before when nothing has changed. */
+/** The answer's `text` and `value`; the same object as before when nothing has changed. */
 export async function read(path, signal) {
-  const before = answers.get(path);
+  const before = cache.get(path);
   const headers = before?.etag ? { "If-None-Match": before.etag } : {};
   const response = await call(path, { headers, signal });
-  const text = await textOf(response); // of a 304 too: left unread, it counts as broken off
-  if (response.status === 304 || text === before?.text) return remember(path, before);
+  const text = await textOf(response); // also of a 304: left unread, it would count as aborted
+  if (response.status === 304 || text === before?.text) return keep(path, before);
   const etag = response.headers.get("ETag");
-  return remember(path, { etag, text, value: JSON.parse(text) });
+  return keep(path, { etag, text, value: JSON.parse(text) });
 }
 
 export async function get(path, signal) {
   return (await read(path, signal)).value;
 }
 
-function remember(path, answer) {
-  answers.delete(path);
-  answers.set(path, answer);
-  if (answers.size > REMEMBERED) answers.delete(answers.keys().next().value);
+function keep(path, answer) {
+  cache.delete(path);
+  cache.set(path, answer);
+  if (cache.size > MAX_CACHED) cache.delete(cache.keys().next().value);
   return answer;
 }
 
-/** Posts `body`, a JSON text, or nothing. */
+/** Posts `body`, a JSON text, or no body. */
 export async function post(path, body) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   return JSON.parse(await textOf(await call(path, { method: "POST", headers, body })));
@@ -74,8 +75,8 @@ export async function remove(path) {
 export async function bytesFrom(path, start) {
   const options = { cache: "no-store", headers: { Range: `bytes=${start}-` } };
   try {
-    const response = await call(path, options, WITHIN_LARGE);
-    const bytes = new Uint8Array(await received(response.arrayBuffer()));
+    const response = await call(path, options, DOWNLOAD_TIMEOUT);
+    const bytes = new Uint8Array(await orUnreachable(response.arrayBuffer()));
     return response.status === 206 ? bytes : bytes.subarray(start);
   } catch (error) {
     if (error.status === 416) return new Uint8Array();
@@ -83,32 +84,32 @@ export async function bytesFrom(path, start) {
   }
 }
 
-async function call(path, options, within = WITHIN) {
+async function call(path, options, timeout = TIMEOUT) {
   for (;;) {
     const token = sessionStorage.getItem(TOKEN);
     const headers = { ...options.headers };
     if (token !== null) headers.Authorization = `Bearer ${token}`;
-    const signals = [AbortSignal.timeout(within), options.signal].filter(Boolean);
-    const signal = AbortSignal.any?.(signals) ?? signals[0]; // older browsers let it go on
-    const response = await received(fetch(path, { ...options, headers, signal }));
+    const signals = [AbortSignal.timeout(timeout), options.signal].filter(Boolean);
+    const signal = AbortSignal.any?.(signals) ?? signals[0]; // older browsers do not abort
+    const response = await orUnreachable(fetch(path, { ...options, headers, signal }));
     if (response.ok || response.status === 304) return response;
     if (response.status !== 401) throw await problemOf(response);
     if (token === sessionStorage.getItem(TOKEN)) await renewToken(token !== null);
   }
 }
 
-async function renewToken(refused) {
-  const token = await askForToken(refused);
+async function renewToken(isRefused) {
+  const token = await askForToken(isRefused);
   if (token === "") throw new TokenNeeded();
   sessionStorage.setItem(TOKEN, token);
 }
 
 function textOf(response) {
-  return received(response.text());
+  return orUnreachable(response.text());
 }
 
-/** What `promise` gives; a broken connection is Unreachable. */
-async function received(promise) {
+/** The value of `promise`; Unreachable when the connection broke. */
+async function orUnreachable(promise) {
   try {
     return await promise;
   } catch {
@@ -120,6 +121,6 @@ async function problemOf(response) {
   if ([502, 503, 504].includes(response.status)) return new Unreachable();
   const text = await textOf(response);
   const isProblem = response.headers.get("Content-Type")?.startsWith("application/problem+json");
-  const plain = { detail: `the server answered ${response.status} ${response.statusText}` };
-  return new Problem(response.status, isProblem ? JSON.parse(text) : plain);
+  const otherwise = { detail: `the server answered ${response.status} ${response.statusText}` };
+  return new Problem(response.status, isProblem ? JSON.parse(text) : otherwise);
 }

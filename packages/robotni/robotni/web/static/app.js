@@ -1,26 +1,26 @@
-// The page: its frame, and which view the address asks for.
+// The page: its header and footer, and the view that the address names.
 
 import { useAddress } from "./address.js";
 import { TokenNeeded } from "./api.js";
 import { html, render, useEffect, useRef } from "./html.js";
 import { JobView } from "./job.js";
 import { ListView } from "./list.js";
-import { Notice, Questions } from "./messages.js";
+import { Notice, Dialogs } from "./messages.js";
 import { NewJobView } from "./new.js";
-import { refresh, trouble } from "./poll.js";
-import { ThemeButton } from "./shade.js";
+import { pollError, refresh } from "./poll.js";
+import { ThemeButton } from "./theme-button.js";
 
 function App() {
   const address = useAddress();
   const main = useRef();
-  const place = address.jobId ?? address.view;
-  const before = useRef(place);
+  const view = address.jobId ?? address.view;
+  const before = useRef(view);
   useEffect(() => {
-    if (before.current === place) return;
-    before.current = place;
+    if (before.current === view) return;
+    before.current = view;
     scrollTo(0, 0);
     main.current.querySelector("h1")?.focus();
-  }, [place]);
+  }, [view]);
   return html`
     <a class="skip" href="#main" onClick=${(event) => toMain(event, main.current)}>Skip to content</a>
     <header class="top">
@@ -32,10 +32,10 @@ function App() {
         <${ThemeButton} />
       </nav>
     </header>
-    <${Trouble} />
+    <${Connection} />
     <main id="main" ref=${main} tabindex="-1"><${View} ...${address} /></main>
     <${Notice} />
-    <${Questions} />
+    <${Dialogs} />
   `;
 }
 
@@ -45,8 +45,8 @@ function View({ view, jobId, type, filters }) {
   return html`<${ListView} filters=${filters} />`;
 }
 
-function Trouble() {
-  const error = trouble.use();
+function Connection() {
+  const error = pollError.use();
   return html`<p id="connection" class="connection" role="status">
     ${error?.message}
     ${
@@ -56,7 +56,7 @@ function Trouble() {
   </p>`;
 }
 
-/** The address after the # is the view's: the link may not change it. */
+/** Moves the focus without the link's #, which would name another view. */
 function toMain(event, main) {
   event.preventDefault();
   main.focus();

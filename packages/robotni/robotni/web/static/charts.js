@@ -3,14 +3,14 @@
 import { get } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { usePolled } from "./poll.js";
-import { dark } from "./shade.js";
+import { dark } from "./theme-button.js";
 import { duration } from "./text.js";
 
 const HEIGHT = 130;
 const ENDINGS = ["completed", "failed", "cancelled"];
 const WINDOWS = { "1h": "hour", "24h": "day" };
 
-/** A colour of the style sheet as a canvas takes it: of the theme that holds now. */
+/** A colour of the style sheet, in the current theme, as a canvas takes it. */
 function color(name) {
   const probe = document.createElement("span");
   probe.style.color = `var(${name})`;
@@ -46,10 +46,10 @@ export function Charts() {
 function Chart({ name, of, buckets, summary }) {
   const place = useRef();
   const isDark = dark.use();
-  const isThere = buckets !== undefined;
+  const isLoaded = buckets !== undefined;
   const plot = useRef();
   useEffect(() => {
-    if (!isThere) return undefined;
+    if (!isLoaded) return undefined;
     const size = () => ({ width: Math.max(200, place.current.clientWidth), height: HEIGHT });
     const drawn = { ...of(), ...size() };
     plot.current = new uPlot(drawn, columns(of, buckets), place.current);
@@ -59,9 +59,9 @@ function Chart({ name, of, buckets, summary }) {
       observer.disconnect();
       plot.current.destroy();
     };
-  }, [isDark, isThere]);
+  }, [isDark, isLoaded]);
   useEffect(() => {
-    if (isThere) plot.current.setData(columns(of, buckets));
+    if (isLoaded) plot.current.setData(columns(of, buckets));
   }, [buckets]);
   return html`<figure>
     <figcaption><b>${name}</b> ${buckets && summary(buckets)}</figcaption>
@@ -74,12 +74,12 @@ function columns(of, buckets) {
   return [times, ...of.columns(buckets)];
 }
 
-/** Bars on top of each other: each is drawn from the ground, the highest first. */
+/** Stacked bars: each is drawn from zero, the highest first. */
 function throughput() {
   const places = { completed: 3, failed: 2, cancelled: 1 };
   const own = (plot, place, index) =>
     plot.data[place][index] - (place === 3 ? 0 : plot.data[place + 1][index]);
-  const said = (state) => (plot, _, __, index) =>
+  const value = (state) => (plot, _, __, index) =>
     index === null ? "–" : own(plot, places[state], index);
   const bars = uPlot.paths.bars({ size: [0.75, 40], align: 1 });
   const series = [...ENDINGS].reverse().map((state) => ({
@@ -89,7 +89,7 @@ function throughput() {
     width: 0,
     paths: bars,
     points: { show: false },
-    value: said(state),
+    value: value(state),
   }));
   return options(series, (_, values) => values.map((value) => (value % 1 ? "" : value)));
 }
@@ -144,7 +144,7 @@ function options(series, values) {
   };
 }
 
-/** Seconds of a bucket: the last one needs its room too. */
+/** Seconds of a bucket: the last one needs room, too. */
 const spanOf = ({ data: [times] }) => times[1] - times[0];
 
 function summaryOfEnded(buckets) {

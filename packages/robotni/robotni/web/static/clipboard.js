@@ -1,4 +1,4 @@
-// The clipboard, also where the page came by plain HTTP and the browser offers only the old way.
+// The clipboard, also under plain HTTP, where the browser offers only the old API.
 
 export async function copy(text) {
   if (navigator.clipboard !== undefined) {

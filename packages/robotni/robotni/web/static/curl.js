@@ -2,7 +2,7 @@
 
 import { hasToken } from "./api.js";
 
-/** `path` as the page asks for it; of a token only the name of its variable is told. */
+/** The request to `path` as a command; a token appears only as the name of its variable. */
 export function curl(path, { method = "GET", body, headers = {} } = {}) {
   const words = ["curl"];
   if (method !== "GET" && !(method === "POST" && body !== undefined)) words.push("-X", method);

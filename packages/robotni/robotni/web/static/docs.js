@@ -1,10 +1,10 @@
-// The API's description, drawn by swagger-ui; a token given on the page is used here too.
+// The API's description, shown by swagger-ui, with the token that was entered on the page.
 
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  validatorUrl: null, // else it asks a server elsewhere
+  validatorUrl: null, // by default it asks a server elsewhere
   requestInterceptor(request) {
     const token = sessionStorage.getItem("robotni-token");
     if (token !== null) request.headers.Authorization = `Bearer ${token}`;

@@ -1,4 +1,4 @@
-// What is known of a job: its way through the states, and what it was asked to do.
+// What is known about a job: a timeline of its states, and what it was asked to do.
 
 import { html } from "./html.js";
 import { member, pretty } from "./json.js";
@@ -25,7 +25,7 @@ function steps(job) {
   for (const attempt of job.attempts) all.push(...stepsOf(attempt, job));
   if (job.status === "scheduled") all.push({ kind: "scheduled", what: "Due", at: job.runAt });
   if (job.status === "pending") all.push({ kind: "pending", what: "Waits for a worker" });
-  if (job.cancelRequestedAt) all.push({ kind: "cancelled", what: "Cancel asked", at: job.cancelRequestedAt });
+  if (job.cancelRequestedAt) all.push({ kind: "cancelled", what: "Cancel requested", at: job.cancelRequestedAt });
   if (isOver(job)) all.push({ kind: job.status, what: capital(job.status), at: job.finishedAt });
   return all;
 }
@@ -71,7 +71,7 @@ function facts(job, json) {
     ["Parameters", params === "{}" ? null : html`<pre>${pretty(params)}</pre>`],
     ["Environment", list(job.env)],
     ["Working folder", job.cwd],
-    ["Warm", job.warm ? (list(job.preload) ?? "without modules") : null],
+    ["Warm", job.warm ? (list(job.preload) ?? "no preloaded modules") : null],
     ["Timeout", duration(job.timeout)],
     ["Expires", job.expires && duration(job.expires)],
     ["Output", size(job.outputBytes)],

@@ -1,4 +1,4 @@
-// One field of a form, with what it means and what is wrong with it.
+// One field of a form, with its description and its errors.
 
 import { html } from "./html.js";
 
@@ -31,7 +31,7 @@ export function Field({ field, value, errors, onValue }) {
   </div>`;
 }
 
-/** What stands between backticks is code. */
+/** Text between backticks is shown as code. */
 function marked(text) {
   return text.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
 }

@@ -1,18 +1,18 @@
-// What the list is narrowed to: states, type, project and the start of a name or id.
+// The filters of the list: states, type, project and the start of a name or id.
 
-import { narrow } from "./address.js";
+import { showList } from "./address.js";
 import { get, isExpected } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Badge, STATES } from "./parts.js";
 
-const TYPED = 300; // ms without a key until the list is asked for
+const TYPING_PAUSE = 300; // ms without a key until the list is loaded
 
-/** The states with their counts; each is a switch. */
+/** A toggle button for each state, with the number of its jobs. */
 export function States({ filters, counts }) {
   const chosen = filters.status === "" ? [] : filters.status.split(",");
   const toggle = (state) => {
     const now = chosen.includes(state) ? chosen.filter((s) => s !== state) : [...chosen, state];
-    narrow({ ...filters, status: STATES.filter((s) => now.includes(s)).join(",") });
+    showList({ ...filters, status: STATES.filter((s) => now.includes(s)).join(",") });
   };
   return html`<div id="counts" class="states" role="group" aria-label="States">
     ${STATES.map(
@@ -30,22 +30,22 @@ export function Filters({ filters }) {
     loadTypes().then(setTypes);
   }, []);
   const known = [...new Set([...types, filters.type].filter((type) => type !== ""))];
-  const set = (name, step) => (value) => narrow({ ...filters, [name]: value }, step);
+  const set = (name, addToHistory) => (value) => showList({ ...filters, [name]: value }, addToHistory);
   return html`<form class="filters" role="search" aria-label="Filter the list" onSubmit=${(e) => e.preventDefault()}>
-    <${Typed} label="Search" name="q" value=${filters.q} onText=${set("q", false)} placeholder="start of a script’s name or an id" />
+    <${TextFilter} label="Search" name="q" value=${filters.q} onText=${set("q", false)} placeholder="start of a script’s name or an id" />
     <label>Type <select name="type" onChange=${(event) => set("type")(event.target.value)}>
       <option value="" selected=${filters.type === ""}>all</option>
       ${known.map((type) => html`<option value=${type} selected=${type === filters.type}>${type}</option>`)}
     </select></label>
-    <${Typed} label="Project" name="project" value=${filters.project} onText=${set("project", false)} placeholder="all" />
+    <${TextFilter} label="Project" name="project" value=${filters.project} onText=${set("project", false)} placeholder="all" />
     ${
       Object.values(filters).some((value) => value !== "") &&
-      html`<button type="button" class="quiet" onClick=${() => narrow({})}>Clear</button>`
+      html`<button type="button" class="quiet" onClick=${() => showList({})}>Clear</button>`
     }
   </form>`;
 }
 
-/** What the list cannot do without, it does without: a server that is away is told of by the poll. */
+/** The names of the types; none while the server is away, which the poll reports. */
 async function loadTypes() {
   try {
     return (await get("api/worker/types")).types.map(({ type }) => type);
@@ -55,7 +55,7 @@ async function loadTypes() {
   }
 }
 
-function Typed({ label, name, value, onText, placeholder }) {
+function TextFilter({ label, name, value, onText, placeholder }) {
   const waiting = useRef(0);
   const latest = useRef();
   latest.current = onText;
@@ -66,7 +66,7 @@ function Typed({ label, name, value, onText, placeholder }) {
   const onInput = (event) => {
     const text = event.target.value.trim();
     clearTimeout(waiting.current);
-    waiting.current = setTimeout(() => latest.current(text), TYPED);
+    waiting.current = setTimeout(() => latest.current(text), TYPING_PAUSE);
   };
   useEffect(() => () => clearTimeout(waiting.current), []);
   return html`<label>${label} <input

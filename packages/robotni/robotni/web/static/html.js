@@ -1,4 +1,4 @@
-// Preact and htm, bound so that text others wrote goes in as text only, and nothing in it is hidden.
+// Preact and htm, bound so that text is always inserted as text, with its hidden characters shown.
 
 import htm from "./htm/htm.js";
 import { h } from "./preact/preact.js";

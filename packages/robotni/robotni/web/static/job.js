@@ -1,10 +1,10 @@
-// One job: how it stands, what it wrote, and all that is known of it.
+// One job: its state, its output, and all that is known about it.
 
 import { cancel, retry, revoke } from "./actions.js";
 import { Problem, read } from "./api.js";
 import { curl } from "./curl.js";
 import { Facts, Timeline } from "./facts.js";
-import { Feed } from "./feed.js";
+import { OutputFeed } from "./output-feed.js";
 import { html, useEffect, useMemo, useState } from "./html.js";
 import { member, pretty } from "./json.js";
 import { Output } from "./output.js";
@@ -13,7 +13,7 @@ import { now, refresh, usePolled } from "./poll.js";
 import { between, duration, visible } from "./text.js";
 
 export function JobView({ jobId }) {
-  const feed = useMemo(() => new Feed(), [jobId]);
+  const feed = useMemo(() => new OutputFeed(), [jobId]);
   const [chosen, setChosen] = useState(null); // an attempt; null: the latest
   const pull = ({ value }) => value && feed.pull(value, chosen ?? value.attempt);
   const found = usePolled(`job ${jobId}`, () => load(jobId), pull);
@@ -35,7 +35,7 @@ export function JobView({ jobId }) {
   `;
 }
 
-/** A job that is gone is no trouble of the page's, but the answer. */
+/** That a job does not exist is an answer to show, not an error of the poll. */
 async function load(jobId) {
   try {
     return await read(`api/worker/jobs/${jobId}`);
@@ -69,7 +69,7 @@ function Job({ job, json, feed, chosen, choose }) {
 }
 
 function Buttons({ job }) {
-  const toTitle = () => document.querySelector("main h1").focus(); // the button may go away
+  const toTitle = () => document.querySelector("main h1").focus(); // the button may disappear
   const then = (action) => async () => {
     await action(job.jobId);
     toTitle();
@@ -86,10 +86,10 @@ function Buttons({ job }) {
 }
 
 function Sentence({ job }) {
-  now.use(); // it goes on while the job runs
+  now.use(); // it changes while the job runs
   if (job.status === "scheduled") return html`due <${Moment} at=${job.runAt} />`;
   if (job.status === "pending") return html`waits for a worker`;
-  if (job.status === "running" && job.cancelRequestedAt) return "its processes are being ended";
+  if (job.status === "running" && job.cancelRequestedAt) return "its processes are being stopped";
   if (job.startedAt === null) return "before it started";
   const took = duration(between(job.startedAt, job.finishedAt));
   return job.status === "running" ? `for ${took}` : `after ${took}`;
@@ -102,7 +102,7 @@ function Result({ json }) {
       <h2 id="result-title">Result</h2>
       <${CopyButton} text=${() => text} what="The result" label="Copy result" />
     </div>
-    <pre id="result" tabindex="0" role="region" aria-label="What the script handed over">${text}</pre>
+    <pre id="result" tabindex="0" role="region" aria-label="Result of the script">${text}</pre>
   </section>`;
 }
 

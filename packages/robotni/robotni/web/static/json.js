@@ -1,4 +1,5 @@
-// JSON as it was written: JSON.parse rounds integers beyond 2^53, so what is shown is cut out raw.
+// JSON as it was written: JSON.parse rounds integers beyond 2^53, so what is shown is taken from the
+// text.
 
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s"{}[\],:]+/g;
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
@@ -47,7 +48,7 @@ export function pretty(json) {
   return out;
 }
 
-/** What a person typed, as JSON: a number digit for digit, anything else as text. */
+/** What the user typed, as JSON: a number digit for digit, anything else as a string. */
 export function literal(text) {
   return NUMBER.test(text.trim()) ? text.trim() : JSON.stringify(text);
 }

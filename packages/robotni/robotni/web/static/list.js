@@ -1,31 +1,31 @@
-// The list of jobs, newest first, narrowed by the filters of the address.
+// The list of jobs, newest first, with the filters of the address.
 
 import { cancelMany, flush, retryMany, startAdd, startFakeJob } from "./actions.js";
-import { narrow, queryOf } from "./address.js";
+import { showList, queryOf } from "./address.js";
 import { get } from "./api.js";
 import { Charts } from "./charts.js";
 import { curl } from "./curl.js";
 import { Filters, States } from "./filters.js";
-import { Glance, useStatus } from "./glance.js";
+import { Overview, useStatus } from "./overview.js";
 import { html, useEffect, useState } from "./html.js";
 import { Action, CopyButton, isOver } from "./parts.js";
 import { refresh, usePolled } from "./poll.js";
 import { JobTable } from "./table.js";
 
 const PAGE = 50;
-const AT_ONCE = 200; // the most the server gives for one request
+const MAX_LIMIT = 200; // of one request
 
 export function ListView({ filters }) {
-  const [wanted, setWanted] = useState(PAGE);
+  const [count, setCount] = useState(PAGE);
   const query = queryOf(filters);
   const status = useStatus();
-  const found = usePolled(`jobs ${query}`, (signal) => load(query, wanted, signal));
-  useEffect(() => setWanted(PAGE), [query]);
+  const found = usePolled(`jobs ${query}`, (signal) => load(query, count, signal));
+  useEffect(() => setCount(PAGE), [query]);
   useEffect(() => {
     document.title = "robotni";
   }, []);
   const more = () => {
-    setWanted(wanted + PAGE);
+    setCount(count + PAGE);
     refresh();
   };
   return html`
@@ -37,7 +37,7 @@ export function ListView({ filters }) {
         <a class="button" href="#/new">New job</a>
       </div>
     </div>
-    ${status && html`<${Glance} status=${status} />`}
+    ${status && html`<${Overview} status=${status} />`}
     <${Charts} />
     <section class="card" aria-labelledby="list-title">
       <h2 id="list-title" class="off-screen">List of jobs</h2>
@@ -45,7 +45,7 @@ export function ListView({ filters }) {
       <${Filters} filters=${filters} />
       ${found && html`<${Jobs} jobs=${found.jobs} query=${query} />`}
       ${found?.hasMore && html`<button type="button" id="more" class="quiet" onClick=${more}>Load more</button>`}
-      ${found?.jobs.length === 0 && html`<${Nothing} isNarrowed=${query !== ""} />`}
+      ${found?.jobs.length === 0 && html`<${NoJobs} isFiltered=${query !== ""} />`}
     </section>
   `;
 }
@@ -55,14 +55,14 @@ function Jobs({ jobs, query }) {
   const selected = jobs.filter((job) => chosen.has(job.jobId));
   const open = selected.filter((job) => !isOver(job));
   const ended = selected.filter(isOver);
-  const after = (action, them) => async () => {
-    if (await action(them)) setChosen(new Set());
+  const thenClear = (action, jobs) => async () => {
+    if (await action(jobs)) setChosen(new Set());
   };
   return html`
     <div class="bar tools">
       <p id="selection" role="status">${selected.length > 0 && `${selected.length} selected`}</p>
-      ${open.length > 0 && html`<${Action} kind="danger" action=${after(cancelMany, open)}>Cancel ${open.length}…<//>`}
-      ${ended.length > 0 && html`<${Action} action=${after(retryMany, ended)}>Retry ${ended.length}…<//>`}
+      ${open.length > 0 && html`<${Action} kind="danger" action=${thenClear(cancelMany, open)}>Cancel ${open.length}…<//>`}
+      ${ended.length > 0 && html`<${Action} action=${thenClear(retryMany, ended)}>Retry ${ended.length}…<//>`}
       <${CopyButton} text=${() => curl(pathOf(query))} what="The command" label="Copy as curl" />
       <${Action} id="flush" action=${flush}>Flush queue…<//>
     </div>
@@ -70,11 +70,11 @@ function Jobs({ jobs, query }) {
   `;
 }
 
-function Nothing({ isNarrowed }) {
-  if (!isNarrowed) return html`<p id="no-jobs" class="empty">No jobs yet. <a href="#/new">Run one.</a></p>`;
-  const all = () => narrow({});
+function NoJobs({ isFiltered }) {
+  if (!isFiltered) return html`<p id="no-jobs" class="empty">No jobs yet. <a href="#/new">Run one.</a></p>`;
+  const all = () => showList({});
   return html`<p id="no-jobs" class="empty">
-    No job is like that.${" "}<button type="button" class="link" onClick=${all}>Show all</button>
+    No job matches these filters.${" "}<button type="button" class="link" onClick=${all}>Show all</button>
   </p>`;
 }
 
@@ -82,22 +82,22 @@ const pathOf = (query) => `api/worker/jobs${query === "" ? "" : `?${query}`}`;
 
 let latest = { pages: [] };
 
-/** As many jobs as are shown, by pages from cursor to cursor; the same object when all are as before. */
-async function load(query, wanted, signal) {
+/** `count` jobs, page after page; the same object as before when nothing has changed. */
+async function load(query, count, signal) {
   const pages = [];
   let cursor = null;
-  let count = 0;
+  let loaded = 0;
   do {
     const given = new URLSearchParams(query);
-    given.set("limit", Math.min(AT_ONCE, wanted - count));
+    given.set("limit", Math.min(MAX_LIMIT, count - loaded));
     if (cursor !== null) given.set("cursor", cursor);
     const page = await get(`api/worker/jobs?${given}`, signal);
     pages.push(page);
-    count += page.jobs.length;
+    loaded += page.jobs.length;
     cursor = page.nextCursor;
-  } while (cursor !== null && count < wanted);
-  const isAsBefore = pages.length === latest.pages.length && pages.every((p, i) => p === latest.pages[i]);
-  if (!isAsBefore) {
+  } while (cursor !== null && loaded < count);
+  const isUnchanged = pages.length === latest.pages.length && pages.every((p, i) => p === latest.pages[i]);
+  if (!isUnchanged) {
     latest = { pages, jobs: pages.flatMap((page) => page.jobs), hasMore: cursor !== null };
   }
   return latest;

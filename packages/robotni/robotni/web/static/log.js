@@ -1,19 +1,19 @@
-// The output on the page: text in chunks, so that the browser lays out what is in sight only and
-// ten mebibytes do not freeze it.
+// The output on the page: text in chunks, so that the browser lays out only what is in sight, and
+// ten mebibytes do not block it.
 
-import { Painter, painted } from "./ansi.js";
+import { AnsiParser, elementOf } from "./ansi.js";
 
 const CHUNK = 32 * 1024; // characters
-export const KEPT = 32 << 20; // characters; of more, the end is kept
-const MATCHES = 10_000;
-const LINE = 1.5; // em
+export const MAX_CHARACTERS = 32 << 20; // of more, the end is kept
+const MAX_MATCHES = 10_000;
+const LINE_HEIGHT = 1.5; // em
 
 export class Log {
-  hasCut = false;
+  isTruncated = false;
   #pre;
   #chunks = [];
   #length = 0;
-  #painter = new Painter();
+  #parser = new AnsiParser();
 
   constructor(pre) {
     this.#pre = pre;
@@ -22,19 +22,20 @@ export class Log {
   }
 
   append(text, isEnd = false) {
-    for (const run of this.#painter.runs(text, isEnd)) {
-      for (let from = 0; from < run.text.length; ) from += this.#put(run, from);
+    for (const run of this.#parser.runs(text, isEnd)) {
+      for (let from = 0; from < run.text.length; ) from += this.#appendRun(run, from);
     }
     this.#chunks.at(-1)?.measure();
-    while (this.#length > KEPT && this.#chunks.length > 1) {
+    while (this.#length > MAX_CHARACTERS && this.#chunks.length > 1) {
       this.#length -= this.#chunks[0].text.length;
       this.#chunks.shift().element.remove();
-      this.hasCut = true;
+      this.isTruncated = true;
     }
   }
 
-  /** Puts as much of a run as the last chunk has room for; how much. Chunks end with a line. */
-  #put({ text, look }, from) {
+  /** Appends as much of a run as the last chunk has room for, and returns how much. Chunks end with
+   * a line. */
+  #appendRun({ text, format }, from) {
     let chunk = this.#chunks.at(-1);
     if (chunk === undefined || chunk.isFull) {
       chunk?.measure();
@@ -50,7 +51,7 @@ export class Log {
       chunk.isFull = true;
     }
     const part = text.slice(from, end);
-    chunk.append(part, look);
+    chunk.append(part, format);
     this.#length += part.length;
     if (chunk.text.length >= CHUNK) chunk.isFull = true;
     return part.length;
@@ -64,7 +65,7 @@ export class Log {
     return this.#length === 0;
   }
 
-  /** Where `words` are, in any case: the first 10,000 places. */
+  /** The first 10,000 places where `words` are, upper or lower case. */
   find(words) {
     const pattern = new RegExp(words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi");
     const places = [];
@@ -72,13 +73,13 @@ export class Log {
     for (const chunk of this.#chunks) {
       for (const { index } of chunk.text.matchAll(pattern)) {
         places.push({ chunk, start: index, end: index + words.length });
-        if (places.length === MATCHES) return places;
+        if (places.length === MAX_MATCHES) return places;
       }
     }
     return places;
   }
 
-  /** Brings `place` into sight and marks it, and its like nearby. */
+  /** Scrolls to `place` and highlights it, and other matches near it. */
   async show(place, places) {
     place.chunk.element.scrollIntoView({ block: "nearest" });
     await new Promise(requestAnimationFrame); // until then what was out of sight has no layout
@@ -92,7 +93,7 @@ export class Log {
     this.#pre.scrollTop += box.top - frame.top - frame.height / 2;
   }
 
-  unmark() {
+  removeHighlights() {
     CSS.highlights?.clear();
   }
 }
@@ -106,15 +107,15 @@ class Chunk {
     this.element.className = "chunk";
   }
 
-  append(text, look) {
+  append(text, format) {
     this.text += text;
-    this.element.append(painted({ text, look }));
+    this.element.append(elementOf({ text, format }));
   }
 
-  /** Tells the browser how high it will be, nearly, so that the scroll bar is true from the start. */
+  /** Tells the browser about how high it will be, so that the scroll bar is right from the start. */
   measure() {
     const lines = this.text.split("\n").length - (this.text.endsWith("\n") ? 1 : 0);
-    this.element.style.containIntrinsicSize = `auto ${lines * LINE}em`;
+    this.element.style.containIntrinsicSize = `auto ${lines * LINE_HEIGHT}em`;
   }
 }
 

@@ -1,80 +1,80 @@
-// What the page says to the person, and what it asks.
+// Notices at the foot of the page, and dialogs that ask the user something.
 
 import { html, useEffect, useRef } from "./html.js";
 import { Shared } from "./shared.js";
 
-const READ_IN = 10_000;
+const NOTICE_TIME = 10_000; // ms
 const notice = new Shared(null);
 const question = new Shared(null);
 const token = new Shared(null);
-let fading = 0;
+let timer = 0;
 
-/** A sentence at the foot of the page; `more` (a link) follows it. */
-export function say(text, more = null) {
-  show({ kind: "said", text, more });
-  fading = setTimeout(hush, READ_IN);
+/** Shows a sentence for ten seconds; `more` (a link) follows it. */
+export function showNotice(text, more = null) {
+  show({ kind: "info", text, more });
+  timer = setTimeout(hideNotice, NOTICE_TIME);
 }
 
-/** A sentence that stays until the person has seen it. */
-export function complain(text) {
-  show({ kind: "wrong", text, more: null });
+/** Shows a sentence until the user closes it or does something. */
+export function showError(text) {
+  show({ kind: "error", text, more: null });
 }
 
-export function hush() {
-  clearTimeout(fading);
+export function hideNotice() {
+  clearTimeout(timer);
   notice.value = null;
 }
 
-function show(what) {
-  hush();
-  notice.value = what;
+function show(message) {
+  hideNotice();
+  notice.value = message;
 }
 
 export function Notice() {
-  const said = notice.use();
+  const message = notice.use();
   return html`<div id="notice" class="notice" role="status">
     ${
-      said &&
-      html`<p class=${said.kind}>${said.text} ${said.more}</p>
-      <button type="button" class="quiet" onClick=${hush}>Close</button>`
+      message &&
+      html`<p class=${message.kind}>${message.text} ${message.more}</p>
+      <button type="button" class="quiet" onClick=${hideNotice}>Close</button>`
     }
   </div>`;
 }
 
-/** Whether the person wants it: asked in a dialog whose other way out is to leave all as it is. */
-export function confirms(text, verb) {
+/** Asks in a dialog; true when the user presses the button named `verb`. */
+export function confirmed(text, verb) {
   return new Promise((resolve) => {
     question.value = { text, verb, resolve };
   });
 }
 
-let asked;
+let tokenAnswer; // a promise while the dialog is open
 
-/** The token the person gives, "" for none. Asked once, however many requests wait for it. */
+/** The token that the user enters, "" for none. Asked once, however many requests wait for it. */
 export function askForToken(refused) {
-  asked ??= new Promise((resolve) => {
+  tokenAnswer ??= new Promise((resolve) => {
     token.value = { refused, resolve };
-  }).finally(() => (asked = undefined));
-  return asked;
+  }).finally(() => (tokenAnswer = undefined));
+  return tokenAnswer;
 }
 
-/** Both dialogs; each is open while something is asked. */
-export function Questions() {
+/** Both dialogs; each is open while it has a question. */
+export function Dialogs() {
   const { text, verb } = question.use() ?? {};
   const isRefused = token.use()?.refused;
   const input = useRef();
   return html`
-    <${Dialog} of=${question} labelledby="confirm-text" answer=${(said) => said === "yes"}>
+    <${Dialog} of=${question} labelledby="confirm-text" answer=${(value) => value === "yes"}>
       <p id="confirm-text">${text}</p>
       <div class="choices">
-        <button value="" class="quiet">Leave them</button>
+        <button value="" class="quiet">Back</button>
         <button value="yes" class="danger">${verb}</button>
       </div>
     <//>
     <${Dialog}
       of=${token}
       labelledby="token-title"
-      answer=${(said) => (said === "yes" ? input.current.value : "")}
+      answer=${(value) => (value === "yes" ? input.current.value : "")}
     >
       <h2 id="token-title">This server asks for a token</h2>
       <p class="note">
@@ -101,10 +101,10 @@ function Dialog({ of, labelledby, answer, children }) {
     dialog.current.showModal();
   }, [current]);
   const close = () => {
-    const said = answer(dialog.current.returnValue);
+    const result = answer(dialog.current.returnValue);
     dialog.current.querySelector("form").reset();
     of.value = null;
-    current.resolve(said);
+    current.resolve(result);
   };
   return html`<dialog ref=${dialog} aria-labelledby=${labelledby} onClose=${close}>
     <form method="dialog">${children}</form>

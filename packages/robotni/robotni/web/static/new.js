@@ -1,20 +1,20 @@
-// A new job of any type, by a form that is made from what the server says of itself: the schema of
-// a submit, and of the type's params.
+// The form for a new job of any type, made from the server's schemas: that of a submit, and that of
+// the type's params.
 
 import { get, isExpected, post } from "./api.js";
 import { jobAddress } from "./address.js";
 import { curl } from "./curl.js";
 import { Field } from "./field.js";
 import { html, useEffect, useRef, useState } from "./html.js";
-import { complain, say } from "./messages.js";
+import { showError, showNotice } from "./messages.js";
 import { Action, CopyButton } from "./parts.js";
-import { Unreadable, fieldsOf, membersOf, object } from "./schema.js";
+import { InvalidInput, fieldsOf, membersOf, object } from "./schema.js";
 
 const SCRIPT = "python-script";
-const OF_SCRIPTS = ["script", "module", "venv", "args", "params", "stdin", "warm", "preload"];
-const FIRST = ["script", "module", "venv", "args", "params"];
-// What a schema cannot say, or says for programs.
-const SAID = {
+const SCRIPT_FIELDS = ["script", "module", "venv", "args", "params", "stdin", "warm", "preload"];
+const FIRST_FIELDS = ["script", "module", "venv", "args", "params"];
+// What the schema does not say, or says for programs rather than people.
+const OVERRIDES = {
   venv: { title: "Virtual environment", initial: ".venv" },
   args: { title: "Arguments" },
   params: { title: "Parameters" },
@@ -29,20 +29,20 @@ const SAID = {
 
 export function NewJobView({ type }) {
   const [known, setKnown] = useState(null);
-  const look = () => {
+  const loadForm = () => {
     load().then(setKnown, (error) => {
       if (!isExpected(error)) throw error;
-      complain(`The types of jobs did not come: ${error.message}`);
+      showError(`The job types could not be loaded: ${error.message}`);
     });
   };
   useEffect(() => {
     document.title = "New job · robotni";
-    look();
+    loadForm();
   }, []);
   const chosen = known?.types.find((one) => one.type === type);
   return html`
     <h1 tabindex="-1">New job</h1>
-    ${known === null && html`<p>Loading… <button type="button" class="link" onClick=${look}>Try again</button></p>`}
+    ${known === null && html`<p>Loading… <button type="button" class="link" onClick=${loadForm}>Try again</button></p>`}
     ${
       known &&
       html`<nav class="types" aria-label="Types of jobs">
@@ -65,12 +65,12 @@ async function load() {
 function groupsOf(type, request) {
   const isScript = type.type === SCRIPT;
   const all = fieldsOf(request)
-    .filter(({ name }) => name !== "type" && (isScript || !OF_SCRIPTS.includes(name)))
-    .map((field) => ({ ...field, ...SAID[field.name] }));
+    .filter(({ name }) => name !== "type" && (isScript || !SCRIPT_FIELDS.includes(name)))
+    .map((field) => ({ ...field, ...OVERRIDES[field.name] }));
   return {
     params: isScript ? [] : fieldsOf(type.schema, "/params"),
-    first: all.filter(({ name }) => FIRST.includes(name)),
-    more: all.filter(({ name }) => !FIRST.includes(name)),
+    first: all.filter(({ name }) => FIRST_FIELDS.includes(name)),
+    more: all.filter(({ name }) => !FIRST_FIELDS.includes(name)),
   };
 }
 
@@ -81,13 +81,13 @@ function JobForm({ type, request }) {
   const [errors, setErrors] = useState([]);
   const form = useRef();
   const more = useRef();
-  /** What would be sent; null, and said at its field, when something cannot be. */
+  /** The request as JSON text; null, with an error at its field, when some input is invalid. */
   const body = () => {
     setErrors([]);
     try {
       return bodyOf(type, groups, typed);
     } catch (error) {
-      if (!(error instanceof Unreadable)) throw error;
+      if (!(error instanceof InvalidInput)) throw error;
       setErrors([{ pointer: error.pointer, detail: error.message }]);
       return null;
     }
@@ -102,9 +102,9 @@ function JobForm({ type, request }) {
     if (text === null) return;
     const job = await post("api/worker/jobs", text);
     location.hash = jobAddress(job.jobId);
-    say("It is in the queue.");
+    showNotice("The job is in the queue.");
   };
-  const refused = (problem) => {
+  const showProblem = (problem) => {
     setErrors(problem.errors.length > 0 ? problem.errors : [{ pointer: "", detail: problem.message }]);
   };
   const field = (one) => html`<${Field}
@@ -131,14 +131,14 @@ function JobForm({ type, request }) {
       <div class="fields">${groups.more.map(field)}</div>
     </details>
     <div class="buttons">
-      <${Action} id="submit" kind="" action=${submit} refused=${refused}>Run<//>
+      <${Action} id="submit" kind="" action=${submit} onProblem=${showProblem}>Run<//>
       <${CopyButton} text=${asCurl} what="The command" label="Copy as curl" />
       <button type="submit" hidden>Run</button>
     </div>
   </form>`;
 }
 
-/** The request as JSON text; Unreadable for what cannot become JSON. */
+/** The request as JSON text; throws InvalidInput. */
 function bodyOf(type, { params, first, more }, typed) {
   const isScript = type.type === SCRIPT;
   const own = [

@@ -1,4 +1,4 @@
-// The output with its tools: follow, search, copy, download, and which attempt.
+// The output and its tools: follow, search, copy, download, and which attempt is shown.
 
 import { bytesFrom } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
@@ -42,7 +42,7 @@ function Search({ feed }) {
   const show = (places, at) => {
     setFound({ places, at });
     if (at < 0) {
-      feed.log?.unmark();
+      feed.log?.removeHighlights();
       return;
     }
     feed.follows.value = false;
@@ -68,12 +68,12 @@ function Search({ feed }) {
   return html`<div class="search">
     <input type="search" aria-label="Search the output" placeholder="search" value=${words} onInput=${onInput} onKeyDown=${onKeyDown} autocomplete="off" spellcheck="false" />
     <span class="note" role="status">${count}</span>
-    <button type="button" class="quiet" aria-label="Match before" disabled=${found.at < 0} onClick=${() => step(-1)}>↑</button>
-    <button type="button" class="quiet" aria-label="Match after" disabled=${found.at < 0} onClick=${() => step(1)}>↓</button>
+    <button type="button" class="quiet" aria-label="Previous match" disabled=${found.at < 0} onClick=${() => step(-1)}>↑</button>
+    <button type="button" class="quiet" aria-label="Next match" disabled=${found.at < 0} onClick=${() => step(1)}>↓</button>
   </div>`;
 }
 
-/** By a request of the page's own: a link could not show the token. */
+/** By a request of the page itself: a link could not send the token. */
 async function download({ jobId }, attempt) {
   const bytes = await bytesFrom(`api/worker/jobs/${jobId}/output?attempt=${attempt || 1}`, 0);
   const link = document.createElement("a");

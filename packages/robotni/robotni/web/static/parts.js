@@ -1,19 +1,19 @@
-// Small parts that several views show.
+// Small components that several views show.
 
-import { act } from "./actions.js";
+import { run } from "./actions.js";
 import { jobAddress } from "./address.js";
 import { copy } from "./clipboard.js";
 import { html } from "./html.js";
-import { say } from "./messages.js";
+import { showNotice } from "./messages.js";
 import { now } from "./poll.js";
 import { exact, relative } from "./text.js";
 
-/** A state with its colour; the word is always there too. */
+/** A state, as a word with its colour. */
 export function Badge({ state }) {
   return html`<span class="badge ${state}">${state}</span>`;
 }
 
-/** A time told from now; the exact one, in the viewer's zone, is its title. */
+/** A time relative to now; its title is the exact one, in the user's zone. */
 export function Moment({ at }) {
   return html`<time dateTime=${at} title=${exact(at)}>${relative(at, now.use())}</time>`;
 }
@@ -30,9 +30,9 @@ export function Progress({ progress }) {
   </span>`;
 }
 
-/** A button that runs `action`; what the server refuses is said. */
-export function Action({ action, kind = "quiet", refused, ...rest }) {
-  const onClick = (event) => act(event.currentTarget, action, refused);
+/** A button that runs `action`; `onProblem` is called when the server refuses, by default to show it. */
+export function Action({ action, kind = "quiet", onProblem, ...rest }) {
+  const onClick = (event) => run(event.currentTarget, action, onProblem);
   return html`<button type="button" class=${kind} onClick=${onClick} ...${rest} />`;
 }
 
@@ -42,7 +42,7 @@ export function CopyButton({ text, what, label = "Copy" }) {
     const copied = text();
     if (copied === null) return;
     await copy(copied);
-    say(`${what} is copied.`);
+    showNotice(`${what} is copied.`);
   };
   return html`<button type="button" class="quiet" onClick=${onClick}>${label}</button>`;
 }

@@ -4,75 +4,75 @@ import { TokenNeeded, isExpected } from "./api.js";
 import { useEffect, useRef, useState } from "./html.js";
 import { Shared } from "./shared.js";
 
-const POLL = 5000;
-const SOON = 1000; // after an action: quick jobs have ended by then
+const INTERVAL = 5000; // ms
+const AFTER_ACTION = 1000; // quick jobs have ended by then
 
-/** What hinders the page, an error or null. */
-export const trouble = new Shared(null);
-/** The moment of the latest look, for times that are told from now. */
+/** Why the last poll failed, an error; null when it did not. */
+export const pollError = new Shared(null);
+/** The time of the latest poll, for times that are shown relative to now. */
 export const now = new Shared(Date.now());
 
-const asked = new Set();
+const polls = new Set();
 let timer = 0;
-let turn = 0;
+let round = 0;
 let isPlanned = false;
 
-/** Asks now for all that is shown, and again in `next` ms. A later call makes an earlier one draw nothing. */
-export async function refresh(next = POLL) {
+/** Loads all that is shown, and again in `next` ms. What an earlier call loads is then not drawn. */
+export async function refresh(next = INTERVAL) {
   clearTimeout(timer);
-  const mine = ++turn;
+  const current = ++round;
   let failure = null;
   try {
-    const draws = await Promise.all([...asked].map((ask) => ask()));
-    if (mine === turn) await Promise.all(draws.map((draw) => draw()));
+    const draws = await Promise.all([...polls].map((poll) => poll()));
+    if (current === round) await Promise.all(draws.map((draw) => draw()));
   } catch (error) {
     if (!isExpected(error)) throw error;
     failure = error;
   } finally {
-    if (mine === turn) {
-      trouble.value = failure;
+    if (current === round) {
+      pollError.value = failure;
       now.value = Date.now();
-      plan(failure instanceof TokenNeeded ? null : next);
+      schedule(failure instanceof TokenNeeded ? null : next);
     }
   }
 }
 
-export const refreshSoon = () => refresh(SOON);
+export const refreshSoon = () => refresh(AFTER_ACTION);
 
-function plan(next) {
+function schedule(next) {
   if (next !== null && !document.hidden) timer = setTimeout(refresh, next);
 }
 
-/** Within a component: what `load` gives, asked for again with every look, under the name `key`.
- * `then`, where given, goes on with the value once it is drawn. `load` is given a signal: another
- * key is wanted, or none, so the server need not go on. */
+/** For components: what `load` gives, loaded again with every poll; `key` names it. `then` is called
+ * with the value once it is drawn. `load` is given a signal that aborts when another key is shown,
+ * or none. */
 export function usePolled(key, load, then = () => undefined) {
   const [seen, setSeen] = useState({ key });
   const latest = useRef();
   latest.current = { load, then };
   useEffect(() => {
-    const gone = new AbortController();
-    const ask = async () => {
-      const value = await latest.current.load(gone.signal).catch((error) => {
-        if (!gone.signal.aborted) throw error;
+    const abort = new AbortController();
+    const poll = async () => {
+      const value = await latest.current.load(abort.signal).catch((error) => {
+        if (!abort.signal.aborted) throw error;
       });
       return () => {
-        if (gone.signal.aborted) return undefined;
+        if (abort.signal.aborted) return undefined;
         setSeen((old) => (old.key === key && old.value === value ? old : { key, value }));
         return latest.current.then(value);
       };
     };
-    asked.add(ask);
+    polls.add(poll);
     refreshOnce();
     return () => {
-      gone.abort();
-      asked.delete(ask);
+      abort.abort();
+      polls.delete(poll);
     };
   }, [key]);
   return seen.key === key ? seen.value : undefined;
 }
 
-/** However many parts of the page appear at once, the server is asked once. */
+/** However many components appear at once, there is one poll. */
 function refreshOnce() {
   if (isPlanned) return;
   isPlanned = true;

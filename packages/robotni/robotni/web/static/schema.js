@@ -1,10 +1,10 @@
-// JSON Schemas as fields of a form, and what was typed into them as JSON text: no number passes
-// through a double, and what was left empty is left out, so that the server's defaults hold.
+// Makes form fields of JSON Schemas, and JSON text of what was typed into them. No number becomes a
+// double, and empty fields are left out, so that the server's defaults hold.
 
 import { literal } from "./json.js";
 
-/** Typed text that cannot become what its field wants; found here, before the server is asked. */
-export class Unreadable extends Error {
+/** Text that cannot become the JSON that its field needs; found before the server is asked. */
+export class InvalidInput extends Error {
   constructor(pointer, detail) {
     super(detail);
     this.pointer = pointer;
@@ -31,7 +31,7 @@ export function fieldsOf(schema, base = "") {
   });
 }
 
-/** The schema's own, unless that is only the name run together. */
+/** The schema's own title, unless that is only the name. */
 function titleOf(name, title = name) {
   if (title.toLowerCase() !== name.toLowerCase()) return title;
   const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
@@ -48,7 +48,7 @@ function kindOf({ type, items, additionalProperties, enum: options }) {
   return "json";
 }
 
-/** Defaults that are plain values are shown; of lists and objects the default is to give none. */
+/** Plain default values are shown in the field; lists and objects are left empty. */
 function initialOf(value) {
   if (value === undefined || value === null || typeof value === "object") return "";
   return typeof value === "string" ? value : JSON.stringify(value);
@@ -58,10 +58,10 @@ function initialOf(value) {
 export function jsonOf(field, text) {
   const isEmpty = text.trim() === "";
   if (isEmpty) return undefined;
-  return WAYS[field.kind](text, field);
+  return CONVERTERS[field.kind](text, field);
 }
 
-const WAYS = {
+const CONVERTERS = {
   text: (text) => JSON.stringify(text.trim()),
   area: (text) => JSON.stringify(text),
   number: (text) => literal(text),
@@ -74,7 +74,7 @@ const WAYS = {
     try {
       JSON.parse(text);
     } catch (error) {
-      throw new Unreadable(pointer, `this is not JSON: ${error.message}`);
+      throw new InvalidInput(pointer, `this is not JSON: ${error.message}`);
     }
     return text.trim();
   },
@@ -82,7 +82,7 @@ const WAYS = {
 
 function pair(line, pointer) {
   const at = line.indexOf("=");
-  if (at < 1) throw new Unreadable(pointer, "write each line as NAME=value");
+  if (at < 1) throw new InvalidInput(pointer, "write each line as NAME=value");
   return [line.slice(0, at).trim(), JSON.stringify(line.slice(at + 1))];
 }
 

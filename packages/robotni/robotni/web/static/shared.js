@@ -1,4 +1,4 @@
-// A value that several parts of the page show: who uses it is drawn again when it changes.
+// A value that several components show. They are rendered again when it changes.
 
 import { useEffect, useState } from "./html.js";
 

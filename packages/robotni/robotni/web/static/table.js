@@ -1,5 +1,5 @@
 // The rows of the list. A row stays the same element while its job is shown, so that focus and
-// selection outlive a poll. The roles are said, since narrow windows lay the table out as cards.
+// selection outlive a poll. Roles are set, since narrow windows lay the table out as cards.
 
 import { html, useEffect, useRef } from "./html.js";
 import { Badge, JobLink, Moment, Progress, nameOf } from "./parts.js";
@@ -57,11 +57,11 @@ function Row({ job, isChosen, choose }) {
     <td role="cell" class="created"><${Moment} at=${job.timestamp} /></td>
     <td role="cell" class="took"><${Took} job=${job} /></td>
     <td role="cell" class="attempt">${`${job.attempt} of ${job.maxAttempts}`}</td>
-    <td role="cell" class="how"><${How} job=${job} /></td>
+    <td role="cell" class="outcome"><${Outcome} job=${job} /></td>
   </tr>`;
 }
 
-/** As one would type them, cut short. */
+/** As in a shell, shortened. */
 function argumentsOf(job) {
   const flag = ([name, value]) => `--${name} ${typeof value === "object" ? "…" : value}`;
   const text = [...job.args, ...Object.entries(job.params).map(flag)].join(" ");
@@ -73,7 +73,7 @@ function Took({ job }) {
   return job.startedAt === null ? "" : duration(between(job.startedAt, job.finishedAt));
 }
 
-function How({ job }) {
+function Outcome({ job }) {
   if (job.error !== null) return html`<span class="code" title=${job.error.message}>${job.error.code}</span>`;
   if (job.status === "running" && job.cancelRequestedAt !== null) return "being cancelled";
   if (job.status === "scheduled" && job.runAt !== null) return html`due <${Moment} at=${job.runAt} />`;

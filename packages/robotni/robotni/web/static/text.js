@@ -1,7 +1,7 @@
-// Text for people: controls made visible, times, durations, sizes.
+// Text for people: control characters made visible, times, durations, sizes.
 
 const HIDDEN =
-  // Controls but tab and newline; controls of the writing direction.
+  // Control characters other than tab and newline; those of the writing direction.
   /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const UNITS = [
   ["d", 86400],
@@ -10,7 +10,7 @@ const UNITS = [
   ["s", 1],
 ];
 
-/** `text` with every control that could recolour, reorder or hide it shown as a symbol. */
+/** `text` with every character that could recolour, reorder or hide it shown as a symbol. */
 export function visible(text) {
   return String(text).replace(/\r\n?/g, "\n").replace(HIDDEN, symbol);
 }
@@ -34,18 +34,18 @@ export function duration(seconds) {
   return parts.slice(0, 2).join(" ");
 }
 
-/** `12 s ago`, `in 3 h`; what is over a week away by its date. */
+/** `12 s ago`, `in 3 h`; the date for what is over a week away. */
 export function relative(iso, now = Date.now()) {
   const seconds = (now - new Date(iso)) / 1000;
   const away = Math.abs(seconds);
   if (away > 7 * 86400) return new Date(iso).toLocaleDateString();
   if (away < 1) return "now";
   const [unit, size] = UNITS.find(([, size]) => away >= size) ?? ["s", 1];
-  const said = `${Math.floor(away / size)} ${unit}`;
-  return seconds < 0 ? `in ${said}` : `${said} ago`;
+  const span = `${Math.floor(away / size)} ${unit}`;
+  return seconds < 0 ? `in ${span}` : `${span} ago`;
 }
 
-/** In the viewer's zone, and as the server said it. */
+/** In the user's time zone, and as the server wrote it. */
 export function exact(iso) {
   const format = { dateStyle: "medium", timeStyle: "long" };
   return `${new Date(iso).toLocaleString(undefined, format)} (${iso})`;

@@ -10,15 +10,15 @@ from jsonschema import Draft202012Validator
 
 from robotni import __version__
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, problem, raw, serving, stored
-from robotni.tests.processes import STACKS, Server, eventually
+from robotni.tests.processes import Server, eventually
 
 JOBS = "/api/worker/jobs"
 
 
-@pytest.fixture(scope="module", params=STACKS)
-def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Server]:
-    """Runs nothing, so what was stored stays pending."""
-    yield from serving(tmp_path_factory.mktemp("quiet"), stack=request.param, autostart=0)
+@pytest.fixture(scope="module")
+def workerless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts no worker, so that what is stored stays pending."""
+    yield from serving(tmp_path_factory.mktemp("project"), autostart=0)
 
 
 # Errors
@@ -57,10 +57,10 @@ def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Se
             "origin_not_allowed",
             "ROBOTNI_ALLOWED_ORI",
         ),
-        ("POST", JOBS, {}, 422, "invalid_request", ".venv"),
+        ("POST", JOBS, {}, 422, "invalid_request", "missing"),
         ("POST", JOBS, {"json": {}}, 422, "invalid_request", ".venv"),
         ("POST", JOBS, {"json": []}, 422, "invalid_request", "JSON object"),
-        ("POST", JOBS, {"json": {**HELLO, "scirpt": 1}}, 422, "invalid_request", "known are"),
+        ("POST", JOBS, {"json": {**HELLO, "scirpt": 1}}, 422, "invalid_request", "/scirpt"),
         ("POST", "/add", {}, 422, "invalid_request", "missing"),
         ("POST", "/add", {"json": 5}, 422, "invalid_request", "JSON object"),
         ("POST", "/add", {"json": {"x": 1}}, 422, "invalid_request", "/y"),
@@ -69,22 +69,22 @@ def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Se
         ("GET", f"{JOBS}?limit=0", {}, 422, "invalid_request", "/limit"),
     ],
 )
-def test_every_error_is_a_problem_that_says_how_to_mend_it(
-    quiet: Server, method: str, path: str, options: Any, status: int, code: str, says: str
+def test_every_error_is_a_problem_that_says_what_to_do(
+    workerless: Server, method: str, path: str, options: Any, status: int, code: str, says: str
 ) -> None:
-    answer = quiet.http.request(method, path, **options)
+    answer = workerless.http.request(method, path, **options)
     assert says in problem(answer, status, code)["detail"]
 
 
-def test_what_is_unknown_in_one_body_is_not_explained_by_the_fields_of_another(
-    quiet: Server,
+def test_an_unknown_field_of_one_request_is_not_explained_by_the_fields_of_another(
+    workerless: Server,
 ) -> None:
-    body = problem(quiet.http.post("/add", json={"x": 1, "y": 2, "z": 3}), 422)
+    body = problem(workerless.http.post("/add", json={"x": 1, "y": 2, "z": 3}), 422)
     assert "script" not in body["detail"]
 
 
-def test_what_is_no_http_is_a_problem_too(quiet: Server) -> None:
-    answer = raw(quiet, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+def test_bytes_that_are_not_http_are_answered_with_a_problem(workerless: Server) -> None:
+    answer = raw(workerless, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
     problem(answer, 400, "bad_request")
     assert answer.headers["connection"] == "close"
 
@@ -106,9 +106,11 @@ def test_what_is_no_http_is_a_problem_too(quiet: Server) -> None:
         ("/livez", "GET"),
     ],
 )
-def test_a_wrong_method_is_told_the_right_ones(quiet: Server, path: str, methods: str) -> None:
+def test_the_answer_to_a_wrong_method_lists_the_right_ones(
+    workerless: Server, path: str, methods: str
+) -> None:
     for method in ("PUT", "PATCH", "BREW"):
-        answer = quiet.http.request(method, path)
+        answer = workerless.http.request(method, path)
         problem(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == methods
 
@@ -156,11 +158,11 @@ def test_a_crash_is_a_problem_with_every_header_and_stores_nothing(
         ("GET", "/nothing-here", {}, 404),
     ],
 )
-def test_with_and_without_the_last_slash_is_the_same(
-    quiet: Server, method: str, path: str, options: Any, status: int
+def test_a_path_is_served_with_and_without_a_trailing_slash(
+    workerless: Server, method: str, path: str, options: Any, status: int
 ) -> None:
-    plain = quiet.http.request(method, path, **options)
-    slashed = quiet.http.request(method, f"{path}/", **options)
+    plain = workerless.http.request(method, path, **options)
+    slashed = workerless.http.request(method, f"{path}/", **options)
     assert (plain.status_code, slashed.status_code) == (status, status)
     assert plain.headers["content-type"] == slashed.headers["content-type"]
 
@@ -169,44 +171,44 @@ def test_with_and_without_the_last_slash_is_the_same(
 
 
 @pytest.mark.parametrize("path", ["/", "/webdemo", "/webdemo/", "/docs", "/docs/"])
-def test_pages_are_found(quiet: Server, path: str) -> None:
-    answer = quiet.http.get(path, follow_redirects=True)
+def test_pages_are_served(workerless: Server, path: str) -> None:
+    answer = workerless.http.get(path, follow_redirects=True)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "content-security-policy" in answer.headers
 
 
-def test_the_root_leads_to_the_page(quiet: Server) -> None:
-    assert urljoin("/", quiet.http.get("/").headers["location"]) == "/webdemo"
+def test_the_root_redirects_to_the_page(workerless: Server) -> None:
+    assert urljoin("/", workerless.http.get("/").headers["location"]) == "/webdemo"
 
 
 @pytest.mark.parametrize("path", ["/webdemo", "/docs"])
-def test_a_page_loads_only_what_is_there_and_ours(quiet: Server, path: str) -> None:
-    page = quiet.http.get(path).text
+def test_a_page_loads_only_files_of_this_server(workerless: Server, path: str) -> None:
+    page = workerless.http.get(path).text
     for link in re.findall(r"(?:src|href)=\"([^\"#]+)\"", page):
         assert "//" not in link
-        assert quiet.http.get(urljoin(path, link)).status_code == 200, link
+        assert workerless.http.get(urljoin(path, link)).status_code == 200, link
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|style=", page)
 
 
 @pytest.mark.parametrize("path", ["/webdemo", "/docs", "/api/worker/types", JOBS])
-def test_what_has_not_changed_is_not_sent_again(quiet: Server, path: str) -> None:
-    tag = quiet.http.get(path).headers["etag"]
-    again = quiet.http.get(path, headers={"If-None-Match": tag})
+def test_what_has_not_changed_is_not_sent_again(workerless: Server, path: str) -> None:
+    tag = workerless.http.get(path).headers["etag"]
+    again = workerless.http.get(path, headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["etag"] == tag
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_health_is_told(quiet: Server, path: str) -> None:
-    answer = quiet.http.get(path)
+def test_the_server_says_that_it_is_alive_and_ready(workerless: Server, path: str) -> None:
+    answer = workerless.http.get(path)
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-def test_nothing_is_pushed(quiet: Server) -> None:
-    head = f"GET /webdemo HTTP/1.1\r\nHost: localhost:{quiet.port}\r\n"
+def test_nothing_is_pushed(workerless: Server) -> None:
+    head = f"GET /webdemo HTTP/1.1\r\nHost: localhost:{workerless.port}\r\n"
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    answer = raw(quiet, f"{head}{upgrade}Sec-WebSocket-Key: eHh4\r\n\r\n".encode())
+    answer = raw(workerless, f"{head}{upgrade}Sec-WebSocket-Key: eHh4\r\n\r\n".encode())
     assert answer.status_code == 200
 
 
@@ -235,8 +237,8 @@ OPERATIONS = {
 
 
 @pytest.fixture(scope="module")
-def document(quiet: Server) -> Dict[str, Any]:
-    answer = quiet.http.get("/openapi.json")
+def document(workerless: Server) -> Dict[str, Any]:
+    answer = workerless.http.get("/openapi.json")
     assert answer.headers["content-type"] == "application/json"
     found: Dict[str, Any] = answer.json()
     return found
@@ -248,11 +250,11 @@ def operations(document: Dict[str, Any]) -> Iterator[Tuple[str, str, Dict[str, A
             yield method, path, operation
 
 
-def walk(value: Any) -> Iterator[Any]:
+def values_in(value: Any) -> Iterator[Any]:
     yield value
     for child in value.values() if isinstance(value, dict) else value:
         if isinstance(child, (dict, list)):
-            yield from walk(child)
+            yield from values_in(child)
 
 
 def test_the_document_is_plain_json_of_a_known_version(document: Dict[str, Any]) -> None:
@@ -270,8 +272,8 @@ def test_every_operation_is_named_as_a_client_would_call_it(document: Dict[str, 
     assert all(op["summary"] and op["tags"] for _, _, op in operations(document))
 
 
-def test_every_reference_leads_somewhere(document: Dict[str, Any]) -> None:
-    references = [v["$ref"] for v in walk(document) if isinstance(v, dict) and "$ref" in v]
+def test_every_reference_has_a_target(document: Dict[str, Any]) -> None:
+    references = [v["$ref"] for v in values_in(document) if isinstance(v, dict) and "$ref" in v]
     assert references
     for reference in references:
         target = document
@@ -315,10 +317,10 @@ def test_every_operation_has_an_example_that_its_schema_allows(document: Dict[st
 
 
 def test_a_request_with_a_body_has_an_example_that_works(
-    quiet: Server, document: Dict[str, Any]
+    workerless: Server, document: Dict[str, Any]
 ) -> None:
-    (quiet.project / "jobs").mkdir(exist_ok=True)
-    (quiet.project / "jobs" / "hello.py").touch()
+    (workerless.project / "jobs").mkdir(exist_ok=True)
+    (workerless.project / "jobs" / "hello.py").touch()
     for method, path, operation in operations(document):
         if "requestBody" not in operation:
             continue
@@ -326,7 +328,7 @@ def test_a_request_with_a_body_has_an_example_that_works(
         schema = content["schema"]
         schema = schema.get("anyOf", [schema])[0]
         example = content.get("example") or resolve(document, schema["$ref"])["example"]
-        assert quiet.http.request(method, path, json=example).status_code == 202, path
+        assert workerless.http.request(method, path, json=example).status_code == 202, path
 
 
 def test_every_error_answer_is_described_as_a_problem(document: Dict[str, Any]) -> None:
@@ -346,13 +348,13 @@ def test_every_error_answer_is_described_as_a_problem(document: Dict[str, Any]) 
 
 
 @pytest.mark.parametrize("name", ["Job", "JobItem", "Attempt", "WorkerType"])
-def test_a_field_that_is_always_there_is_required(document: Dict[str, Any], name: str) -> None:
+def test_a_field_that_is_always_present_is_required(document: Dict[str, Any], name: str) -> None:
     """Or every field of a generated client may be undefined."""
     schema = document["components"]["schemas"][name]
     assert set(schema["required"]) == set(schema["properties"])
 
 
-def test_a_real_problem_is_as_the_document_says(quiet: Server, document: Dict[str, Any]) -> None:
+def test_a_real_problem_matches_its_schema(workerless: Server, document: Dict[str, Any]) -> None:
     schema = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
-    for answer in (quiet.http.post(JOBS, json={"x": 1}), quiet.http.get("/nothing-here")):
+    for answer in (workerless.http.post(JOBS, json={"x": 1}), workerless.http.get("/nothing-here")):
         Draft202012Validator(schema).validate(answer.json())

@@ -1,95 +1,22 @@
-"""Calls that write wait apart from those that read."""
+"""Which thread serves which call, and how submits are gathered into one transaction."""
 
 import asyncio
 import json
-import os
 import select
-import signal
-import sys
 import threading
 import time
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Any, Callable, Coroutine, Dict, Iterable, List, Optional, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, Coroutine, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import pytest
 
+from robotni.engine.submit import SubmitRequest
 from robotni.system.locks import release_lock, take_lock
 from robotni.tests.calls import HELLO, Wire, long_search, stored
-from robotni.tests.processes import Server, eventually
-from robotni.web.dispatch import AT_ONCE, Lane, Together
-
-
-def test_calls_of_a_lane_run_one_after_another_and_each_has_its_own_result() -> None:
-    inside, most = [], []
-    lane = Lane("test")
-
-    @lane
-    def endpoint(number: int, *, fails: bool = False) -> int:
-        inside.append(number)
-        time.sleep(0.002)
-        most.append(len(inside))
-        inside.remove(number)
-        if fails:
-            raise KeyError(number)
-        return number
-
-    async def all_of_them() -> Any:
-        calls = (endpoint(number, fails=number == 7) for number in range(20))
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    answers = asyncio.run(all_of_them())
-    assert repr(answers.pop(7)) == "KeyError(7)"
-    assert answers == [*range(7), *range(8, 20)]
-    assert max(most) == 1
-
-
-def lanes() -> List[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("lane of")]
-
-
-def test_a_lane_has_no_thread_before_its_first_call_and_none_after_its_end() -> None:
-    lane = Lane("lane of a test")
-    assert lanes() == []
-    assert finished(lane(lambda: threading.current_thread().name)()) == "lane of a test"
-    assert lanes() == ["lane of a test"]
-    del lane
-    eventually(lambda: lanes() == [])
-
-
-def test_who_gives_up_before_the_turn_comes_is_not_called() -> None:
-    lane, go_on, called = Lane("test"), threading.Event(), []
-
-    async def give_up() -> None:
-        lane.submit(lambda: bool(go_on.wait(10)))
-        lost, kept = (asyncio.ensure_future(lane(called.append)(one)) for one in "ab")
-        await asyncio.sleep(0.01)
-        lost.cancel()
-        go_on.set()
-        await kept
-
-    finished(give_up())
-    assert called == ["b"]
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="warns of a fork beside threads")
-def test_a_fork_has_a_thread_of_its_own_in_the_lane() -> None:
-    lane = Lane("test")
-
-    @lane
-    def endpoint() -> int:
-        return os.getpid()
-
-    assert finished(endpoint()) == os.getpid()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(10)
-        try:
-            os._exit(0 if finished(endpoint()) == os.getpid() else 1)
-        finally:
-            os._exit(2)
-    assert os.waitpid(child, 0)[1] == 0
+from robotni.tests.conftest import House
+from robotni.tests.processes import Server
+from robotni.web.dispatch import MAX_BATCH, Batcher, Threads
 
 
 def finished(call: Coroutine[Any, Any, Any]) -> Any:
@@ -97,169 +24,224 @@ def finished(call: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(call, 10))
 
 
-class Served:
-    """What `Together` was asked to do, a list for each time; `b` is refused, `x` breaks all."""
+# Endpoints in threads
+
+
+@pytest.mark.parametrize("kind", ["read", "search", "write"])
+def test_calls_of_a_kind_run_one_at_a_time_and_each_has_its_own_result(
+    house: House, kind: str
+) -> None:
+    running, concurrent = [], []
+
+    @getattr(Threads(house.engine), kind)  # type: ignore[misc]
+    def endpoint(number: int, *, fails: bool = False) -> int:
+        running.append(number)
+        time.sleep(0.002)
+        concurrent.append(len(running))
+        running.remove(number)
+        if fails:
+            raise KeyError(number)
+        return number
+
+    async def call_20_times() -> Any:
+        calls = (endpoint(number, fails=number == 7) for number in range(20))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    answers = finished(call_20_times())
+    assert repr(answers.pop(7)) == "KeyError(7)"
+    assert answers == [*range(7), *range(8, 20)]
+    assert max(concurrent) == 1
+
+
+def test_a_read_waits_neither_for_a_search_nor_for_a_write(house: House) -> None:
+    threads, go_on = Threads(house.engine), threading.Event()
+    read = threads.read(lambda: "read")
+    search, write = threads.search(go_on.wait), threads.write(go_on.wait)
+
+    async def read_while_the_others_are_busy() -> Any:
+        others = [asyncio.ensure_future(call(10)) for call in (search, write)]
+        await asyncio.sleep(0.01)
+        answer = await read()
+        assert not any(other.done() for other in others)
+        go_on.set()
+        await asyncio.gather(*others)
+        return answer
+
+    assert finished(read_while_the_others_are_busy()) == "read"
+
+
+def test_the_threads_close_their_connections_and_can_be_used_again(house: House) -> None:
+    async def read_close_and_read() -> Any:
+        threads = Threads(house.engine)
+        read = threads.read(house.engine.counts)
+        before = await read()
+        await threads.close()
+        return before == await read()
+
+    assert finished(read_close_and_read())
+
+
+# The batcher
+
+
+class Storage:
+    """Stands for the engine: `batches` has the names it was asked to store. `b` is refused, `x`
+    fails its whole batch."""
 
     def __init__(self) -> None:
         self.batches: List[List[str]] = []
-        self.lane = Lane("test")
-        self.together: Together[str, str] = Together(self.lane, self.serve)
+        self.writer = ThreadPoolExecutor(1)
+        self.batcher = Batcher(self.writer, self.submit_all)
 
-    def serve(self, wanted: Sequence[str]) -> List[Any]:
-        self.batches.append(list(wanted))
-        if "x" in wanted:
+    def submit_all(self, requests: Sequence[SubmitRequest]) -> List[Any]:
+        names = [str(request.key) for request in requests]
+        self.batches.append(names)
+        if "x" in names:
             raise OSError("broken")
-        return [ValueError("refused") if one == "b" else one.upper() for one in wanted]
+        return [ValueError("refused") if name == "b" else name.upper() for name in names]
 
-    async def all_of(self, wanted: Iterable[str]) -> List[Any]:
-        return await asyncio.gather(*map(self.together, wanted), return_exceptions=True)
+    async def submit(self, name: str) -> Any:
+        return await self.batcher.submit(SubmitRequest(lambda: None, name))  # type: ignore[arg-type, return-value]
 
+    async def submit_each(self, names: Iterable[str]) -> List[Any]:
+        return await asyncio.gather(*map(self.submit, names), return_exceptions=True)
 
-def test_what_is_wanted_at_once_is_served_at_once_and_each_has_its_own_result() -> None:
-    served = Served()
-    a, b, c = finished(served.all_of("abc"))
-    assert (a, str(b), c) == ("A", "refused", "C")
-    assert served.batches == [["a", "b", "c"]]
-    assert [str(error) for error in finished(served.all_of("ax"))] == ["broken", "broken"]
-    assert finished(served.all_of("d")) == ["D"]
-
-
-def test_what_comes_while_the_thread_is_busy_is_served_together_next() -> None:
-    served, begun, go_on = Served(), threading.Event(), threading.Event()
-
-    def block() -> None:
-        begun.set()
-        go_on.wait(10)
-
-    async def one_by_one() -> Any:
-        served.lane.submit(block)
-        begun.wait(10)
-        asked = []
-        for letter in "acd":
-            asked.append(asyncio.ensure_future(served.together(letter)))
-            await asyncio.sleep(0.01)
+    @contextmanager
+    def busy_writer(self) -> Iterator[Callable[[], None]]:
+        """Has the writer do nothing else until the function that it yields is called."""
+        go_on = threading.Event()
+        busy: Future[bool] = self.writer.submit(go_on.wait, 10)
+        yield go_on.set
         go_on.set()
-        return await asyncio.gather(*asked)
-
-    assert finished(one_by_one()) == ["A", "C", "D"]
-    assert [batch for batch in served.batches if batch] == [["a", "c", "d"]]
+        assert busy.result(10)
 
 
-def test_a_crowd_lets_other_calls_of_the_thread_in_between() -> None:
-    served, seen = Served(), []
+def test_submits_that_arrive_while_the_writer_is_busy_are_stored_together() -> None:
+    storage = Storage()
 
-    async def crowd() -> Any:
-        asked = asyncio.ensure_future(served.all_of("a" * (3 * AT_ONCE)))
-        await asyncio.sleep(0)
-        served.lane.submit(lambda: seen.append(len(served.batches)))
-        return await asked
+    async def submit_one_by_one() -> Any:
+        with storage.busy_writer() as go_on:
+            submits = []
+            for name in "acd":
+                submits.append(asyncio.ensure_future(storage.submit(name)))
+                await asyncio.sleep(0.01)
+            go_on()
+            return await asyncio.gather(*submits)
 
-    served.lane.submit(lambda: time.sleep(0.1))
-    assert finished(crowd()) == ["A"] * (3 * AT_ONCE)
-    assert [len(batch) for batch in served.batches if batch] == [AT_ONCE] * 3
-    assert seen and seen[0] < 3
+    assert finished(submit_one_by_one()) == ["A", "C", "D"]
+    assert storage.batches == [["a", "c", "d"]]
 
 
-def test_while_no_thread_can_be_started_calls_fail_and_later_ones_do_not(
+def test_each_submit_of_a_batch_has_its_own_result() -> None:
+    storage = Storage()
+
+    async def submit_three() -> Any:
+        with storage.busy_writer() as go_on:
+            submits = asyncio.ensure_future(storage.submit_each("abc"))
+            await asyncio.sleep(0.01)
+            go_on()
+            return await submits
+
+    a, b, c = finished(submit_three())
+    assert (a, str(b), c) == ("A", "refused", "C")
+    assert storage.batches == [["a", "b", "c"]]
+
+
+def test_a_batch_that_cannot_be_stored_fails_each_of_its_submits_and_no_later_one() -> None:
+    storage = Storage()
+    with storage.busy_writer() as go_on:
+        threading.Timer(0.05, go_on).start()
+        assert [str(error) for error in finished(storage.submit_each("ax"))] == ["broken"] * 2
+    assert finished(storage.submit_each("d")) == ["D"]
+
+
+def test_many_submits_are_stored_in_bounded_batches() -> None:
+    storage = Storage()
+    with storage.busy_writer() as go_on:
+        threading.Timer(0.1, go_on).start()
+        assert finished(storage.submit_each("a" * (3 * MAX_BATCH))) == ["A"] * (3 * MAX_BATCH)
+    assert [len(batch) for batch in storage.batches] == [MAX_BATCH] * 3
+
+
+def test_a_write_waits_for_one_batch_of_submits_however_many_there_are() -> None:
+    storage = Storage()
+
+    async def write_between_submits() -> Any:
+        with storage.busy_writer() as go_on:
+            submits = asyncio.ensure_future(storage.submit_each("a" * (3 * MAX_BATCH)))
+            await asyncio.sleep(0.01)
+            write = storage.writer.submit(lambda: len(storage.batches))
+            go_on()
+            await submits
+            return write.result()
+
+    assert finished(write_between_submits()) == 1
+    assert len(storage.batches) == 3
+
+
+def test_a_submit_that_no_thread_can_be_started_for_fails_and_is_not_stored_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    served = Served()
+    storage = Storage()
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def before_and_after() -> Any:
+    async def submit_before_and_after() -> Any:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            failed = await served.all_of("ac")
-        return failed, await served.all_of("d")
+            failed = await storage.submit_each("ac")
+        return failed, await storage.submit_each("d")
 
-    failed, later = finished(before_and_after())
+    failed, later = finished(submit_before_and_after())
     assert [str(error) for error in failed] == ["can't start new thread"] * 2
     assert later == ["D"]
+    assert storage.batches == [["d"]]
 
 
-def test_a_lane_goes_on_whatever_a_work_raises(caplog: pytest.LogCaptureFixture) -> None:
-    served = Served()
+def test_a_submit_whose_caller_was_cancelled_is_not_stored_and_others_are() -> None:
+    storage = Storage()
 
-    def leave() -> None:
-        raise SystemExit(3)
+    async def cancel_one_of_two() -> Any:
+        with storage.busy_writer() as go_on:
+            lost, kept = (asyncio.ensure_future(storage.submit(name)) for name in "ac")
+            await asyncio.sleep(0.01)
+            lost.cancel()
+            await asyncio.sleep(0.01)
+            go_on()
+            return await kept
 
-    served.lane.submit(leave)
-    assert finished(served.all_of("a")) == ["A"]
-    assert "failed call" in caplog.text
-
-
-def test_what_no_future_takes_is_an_error_too() -> None:
-    @Lane("test")
-    def endpoint() -> Any:
-        return next(iter(()))
-
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        finished(asyncio.wait_for(endpoint(), 10))
+    assert finished(cancel_one_of_two()) == "C"
+    assert storage.batches == [["c"]]
 
 
-def test_what_waits_at_a_fork_is_served_where_it_came() -> None:
-    served, go_on = Served(), threading.Event()
-
-    async def fork() -> List[str]:
-        served.lane.submit(lambda: bool(go_on.wait(10)))
-        asked = asyncio.ensure_future(served.all_of("ac"))
-        await asyncio.sleep(0.01)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a fork beside threads
-            child = os.fork()
-        if child == 0:
-            signal.alarm(10)
-            with ThreadPoolExecutor(1) as another:  # with an event loop of its own
-                answers = another.submit(finished, served.all_of("d")).result()
-            os._exit(0 if (answers, served.batches) == (["D"], [["d"]]) else 1)
-        go_on.set()
-        assert os.waitpid(child, 0)[1] == 0
-        return await asked
-
-    assert finished(fork()) == ["A", "C"]
-
-
-def test_who_gives_up_takes_nobody_along() -> None:
-    served, go_on = Served(), threading.Event()
-
-    async def one_of_two() -> Any:
-        served.lane.submit(lambda: go_on.wait(10))
-        lost, kept = (asyncio.ensure_future(served.together(letter)) for letter in "ac")
-        await asyncio.sleep(0.01)
-        lost.cancel()
-        go_on.set()
-        return await kept
-
-    assert finished(one_of_two()) == "C"
-
-
-def test_calls_of_two_event_loops_are_each_answered_in_their_own() -> None:
-    served, go_on = Served(), threading.Event()
-    served.lane.submit(lambda: go_on.wait(10))
-    with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(finished, served.all_of(letters)) for letters in ("ac", "de")]
+def test_submits_of_two_event_loops_are_each_answered_in_their_own() -> None:
+    storage = Storage()
+    with storage.busy_writer() as go_on, ThreadPoolExecutor(2) as pool:
+        submits = [pool.submit(finished, storage.submit_each(names)) for names in ("ac", "de")]
         time.sleep(0.1)
-        go_on.set()
-    assert [one.result() for one in asked] == [["A", "C"], ["D", "E"]]
+        go_on()
+        assert [submit.result() for submit in submits] == [["A", "C"], ["D", "E"]]
 
 
-def test_an_event_loop_that_ended_keeps_no_other_from_being_served() -> None:
-    served = Served()
+def test_an_event_loop_that_was_closed_does_not_keep_others_from_being_answered() -> None:
+    storage = Storage()
+    with storage.busy_writer():
+        loop = asyncio.new_event_loop()
+        submit = loop.create_task(storage.submit("a"))
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        loop.close()
+        assert not submit.done()
+    assert finished(storage.submit_each("c")) == ["C"]
 
-    loop = asyncio.new_event_loop()
-    asked = loop.create_task(served.together("a"))
-    loop.call_soon(loop.stop)  # before the thread is called
-    loop.run_forever()
-    loop.close()
-    assert not asked.done()
-    assert finished(served.all_of("c")) == ["C"]
+
+# Over HTTP
 
 
 JOBS = "/api/worker/jobs"
 LATER = {**HELLO, "delay": 3600}
-TOGETHER = 4
+WRITES = 4
 
 
 @pytest.mark.parametrize(
@@ -274,7 +256,7 @@ TOGETHER = 4
         ("POST", "/queue/flush/", None, 200),
     ],
 )
-def test_while_all_writers_wait_for_their_turn_reads_are_answered(
+def test_while_writes_wait_for_the_database_reads_are_answered(
     make_server: Callable[..., Server],
     method: str,
     path: str,
@@ -282,7 +264,7 @@ def test_while_all_writers_wait_for_their_turn_reads_are_answered(
     status: int,
 ) -> None:
     server = make_server(autostart=0)
-    ended, *waiting = (server.client.submit(LATER)["jobId"] for _ in range(1 + TOGETHER))
+    ended, *waiting = (server.client.submit(LATER)["jobId"] for _ in range(1 + WRITES))
     server.client.cancel(ended)
 
     content = b"" if body is None else json.dumps(body).encode()
@@ -296,16 +278,18 @@ def test_while_all_writers_wait_for_their_turn_reads_are_answered(
                     f"{method} {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}"
                 )
                 wire.send(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + content)
-            time.sleep(0.2)  # they are in the server, each as far as it comes
+            time.sleep(0.2)  # the server has them, and waits for the lock
             for _ in range(5):
                 assert server.http.get("/api/worker/status", timeout=5).status_code == 200
-            assert stored(server) == 1 + TOGETHER
+            assert stored(server) == 1 + WRITES
         finally:
             release_lock(turn)
         assert {wire.answer().status_code for wire in writes} == {status}
 
 
-def test_reads_do_not_wait_for_searches_before_them(make_server: Callable[..., Server]) -> None:
+def test_reads_do_not_wait_for_searches_that_came_before_them(
+    make_server: Callable[..., Server],
+) -> None:
     server = make_server(autostart=0)
     job_id = server.client.submit(LATER)["jobId"]
     search = long_search(server)

@@ -21,7 +21,7 @@ ids: List[str] = [UNKNOWN_ID]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With a job in each state, whose ids the fuzzer is told."""
+    """With jobs in several states, whose ids the fuzzer uses."""
     for server in serving(tmp_path_factory.mktemp("fuzz")):
         ended = [server.submit(text) for text in ("print(1)", "raise SystemExit(1)")]
         waiting = server.client.submit({"type": "fakejob", "delay": 3600})["jobId"]
@@ -57,7 +57,7 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
-def test_every_answer_is_as_described(document: Any, mode: str) -> None:
+def test_every_answer_matches_its_description(document: Any, mode: str) -> None:
     """`POSITIVE`: what the document allows; `NEGATIVE`: what it forbids in some way."""
     names = []
     for found in document.get_all_operations():
@@ -85,7 +85,7 @@ def fuzz(cases: Any) -> None:
     one()
 
 
-def test_the_fuzzed_server_is_well(server: Server) -> None:
+def test_the_server_is_ready_after_the_fuzzing(server: Server) -> None:
     assert server.http.get("/readyz").status_code == 200
     assert "Traceback" not in server.log()
     assert Path(server.data).exists()

@@ -11,8 +11,7 @@ from robotni.tests.calls import problem, serving
 from robotni.tests.conftest import House
 from robotni.tests.paths import ROOT
 from robotni.tests.processes import Server
-from robotni.web.latency import SECONDS, Answers
-from robotni.web.metrics import Metrics
+from robotni.web.metrics import BUCKETS, RECENT, RequestTimes, render
 
 TOKEN = "correct-horse"
 Samples = Dict[Tuple[str, Tuple[Tuple[str, str], ...]], float]
@@ -71,7 +70,7 @@ def test_the_figures_are_those_of_the_database(server: Server) -> None:
     assert labelled(samples, "process_open_fds") > 3
 
 
-def test_the_answers_of_this_process_are_timed_by_method_and_class(server: Server) -> None:
+def test_requests_to_this_process_are_timed_by_method_and_class_of_status(server: Server) -> None:
     name = "robotni_http_request_duration_seconds_count"
     before = scrape(server)
     problem(server.http.get("/nothing-here"), 401)
@@ -87,16 +86,34 @@ def test_the_answers_of_this_process_are_timed_by_method_and_class(server: Serve
     assert rise(method="other", status="4xx") == 1
 
 
-def test_times_are_told_as_prometheus_own_histogram_tells_them(house: House) -> None:
-    registry, answers = CollectorRegistry(), Answers()
+OBSERVED = (
+    ("GET", 200, 0.0),
+    ("GET", 204, 0.01),
+    ("POST", 503, 0.0101),
+    ("GET", 200, 99.0),
+    ("DELETE", 404, 10.0),
+)
+
+
+def test_request_times_have_the_form_of_a_histogram_of_prometheus(house: House) -> None:
+    registry, times = CollectorRegistry(), RequestTimes()
     name = "robotni_http_request_duration_seconds"
-    theirs = Histogram(name, "", ("method", "status"), buckets=SECONDS, registry=registry)
-    for method, status, took in (("GET", 200, 0.0), ("GET", 204, 0.01), ("POST", 503, 0.0101),
-                                 ("GET", 200, 99.0), ("DELETE", 404, 10.0)):  # fmt: skip
-        answers.observe(method, status, took)
-        theirs.labels(method, f"{status // 100}xx").observe(took)
-    ours = Metrics(house.engine.status, house.engine.ended_totals, lambda: False, answers).render()
-    assert times_in(ours) == times_in(generate_latest(registry))
+    histogram = Histogram(name, "", ("method", "status"), buckets=BUCKETS, registry=registry)
+    for method, status, seconds in OBSERVED:
+        times.observe(method, status, seconds)
+        histogram.labels(method, f"{status // 100}xx").observe(seconds)
+    text = render(house.engine.status(), house.engine.ended_totals(), False, times)
+    assert times_in(text) == times_in(generate_latest(registry))
+
+
+def test_the_percentile_is_of_the_last_1000_requests() -> None:
+    times = RequestTimes()
+    assert times.p95_ms() is None
+    times.observe("GET", 200, 0.5)
+    assert times.p95_ms() == 500
+    for number in range(RECENT):
+        times.observe("GET", 200, number / RECENT)
+    assert times.p95_ms() == 949
 
 
 def times_in(text: bytes) -> List[str]:
@@ -107,27 +124,27 @@ def times_in(text: bytes) -> List[str]:
 
 
 def test_no_label_holds_what_a_user_chooses(server: Server) -> None:
-    server.wait_for(server.submit("print(1)", project="somebody"))
+    server.wait_for(server.submit("print(1)", project="a-project"))
     names = {label for _, labels in scrape(server) for label, _ in labels}
     assert names == {"state", "code", "version", "method", "status", "le"}
 
 
 def test_the_docs_list_every_metric_with_its_labels(server: Server) -> None:
     page = (ROOT / "docs" / "howto" / "metrics.md").read_text(encoding="utf-8")
-    told: Dict[str, Set[str]] = {}
+    documented: Dict[str, Set[str]] = {}
     for names, labels in re.findall(r"(?m)^\| (`robotni_[^|]*) \|([^|]*)\|", page):
         for name in re.findall(r"`(\w+)`", names):
-            told[name] = set(re.findall(r"`(\w+)`", labels))
+            documented[name] = set(re.findall(r"`(\w+)`", labels))
     server.wait_for(server.submit("print(1)"))
     found: Dict[str, Set[str]] = {}
     for name, labels in scrape(server):
         if name.startswith("robotni_"):
             family = re.sub("_(bucket|sum|count)$", "", name)
             found.setdefault(family, set()).update(label for label, _ in labels if label != "le")
-    assert found == told
+    assert found == documented
 
 
-def test_two_web_processes_of_one_folder_tell_the_same(
+def test_two_web_processes_of_one_data_directory_say_the_same(
     make_server: Callable[..., Server],
 ) -> None:
     first = make_server(autostart=0, token=TOKEN)

@@ -1,4 +1,4 @@
-"""robotni inside an app of somebody else's, under a prefix: mounted, and by ROOT_PATH."""
+"""robotni under a prefix: mounted in another application, and by ROOT_PATH."""
 
 import asyncio
 import logging
@@ -46,22 +46,22 @@ def uvicorn(app: str, port: int, *options: str) -> List[str]:
 
 
 def submit_without_worker(project: Path) -> str:
-    """A job that waits from now on; what a server that ended left."""
+    """Stores a job that no worker is started for, as a server leaves behind when it ends."""
     app = robotni.create_app(project, autostart=False)
     job_id = app.state.engine.submit(JobRequest(script="hello.py", venv=".venv")).job.job_id
     app.state.autostart.stop()
     return str(job_id)
 
 
-def make_project(folder: Path, said: str) -> Path:
+def make_project(folder: Path, output: str) -> Path:
     make_venv(folder / ".venv")
-    (folder / "hello.py").write_text(f"print({said!r})\n")
+    (folder / "hello.py").write_text(f"print({output!r})\n")
     return folder
 
 
 @pytest.fixture(scope="module")
 def outer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An app with routes of its own and two robotnis, under a uvicorn that knows none of it."""
+    """An app with a route of its own and two robotnis mounted, under plain uvicorn."""
     folder = tmp_path_factory.mktemp("outer")
     first, second = make_project(folder / "first", "one"), make_project(folder / "second", "two")
     (folder / "outer.py").write_text(OUTER.format(first=str(first), second=str(second)))
@@ -83,8 +83,8 @@ def root(outer: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_mounted_app_runs_jobs_though_nobody_tells_it_of_the_start(outer: Server) -> None:
-    """What waited for a worker before the start is run at the first request, see the fixture."""
+def test_a_mounted_app_runs_jobs_though_its_lifespan_is_never_entered(outer: Server) -> None:
+    """A job that waited before the start is run at the first request, see the fixture."""
     assert outer.client.list()["jobs"][-1]["status"] == "completed"
     assert outer.wait_for(outer.client.submit(HELLO)["jobId"])["output"] == "one\n"
 
@@ -92,12 +92,12 @@ def test_a_mounted_app_runs_jobs_though_nobody_tells_it_of_the_start(outer: Serv
 def test_a_job_submitted_by_the_engine_is_run_without_a_request_to_the_mounted_app(
     tmp_path: Path,
 ) -> None:
-    """In this process, where no server calls the app: submitting has to be enough."""
+    """In this process no server calls the app: the submit itself must start a worker."""
     project = make_project(tmp_path, "by the engine")
     before = list(logging.getLogger().handlers)
     try:
         app = robotni.create_app(project, kill_grace=1)
-        assert not [t for t in threading.enumerate() if t.name == "starter"]
+        assert not [t for t in threading.enumerate() if t.name == "autostart"]
         request = JobRequest(script="hello.py", venv=".venv")
         job_id = app.state.engine.submit(request).job.job_id
         eventually(lambda: app.state.engine.get(job_id).is_terminal)
@@ -108,7 +108,7 @@ def test_a_job_submitted_by_the_engine_is_run_without_a_request_to_the_mounted_a
         end_all(tmp_path)
 
 
-def test_who_enters_its_lifespan_needs_no_request(tmp_path: Path) -> None:
+def test_an_app_whose_lifespan_is_entered_runs_jobs_without_a_request(tmp_path: Path) -> None:
     project = make_project(tmp_path, "left by the last run")
     job_id = submit_without_worker(project)
 
@@ -122,7 +122,7 @@ def test_who_enters_its_lifespan_needs_no_request(tmp_path: Path) -> None:
         asyncio.run(asyncio.wait_for(outer_lifespan(), 20))
     finally:
         end_all(tmp_path)
-    assert not [t for t in threading.enumerate() if t.name == "starter"]
+    assert not [t for t in threading.enumerate() if t.name == "autostart"]
 
 
 def test_the_routes_of_the_outer_app_submit_by_the_engine(
@@ -132,7 +132,7 @@ def test_the_routes_of_the_outer_app_submit_by_the_engine(
     assert outer.wait_for(job_id)["output"] == "one\n"
 
 
-def test_two_apps_of_one_process_have_a_queue_each(outer: Server) -> None:
+def test_two_apps_in_one_process_have_separate_queues(outer: Server) -> None:
     with Client(f"http://127.0.0.1:{outer.port}{SECOND}") as other:
         job = other.submit(HELLO).wait(timeout=20)
         assert job["output"] == "two\n"
@@ -140,13 +140,15 @@ def test_two_apps_of_one_process_have_a_queue_each(outer: Server) -> None:
     assert (outer.project / "../second/.robotni/robotni.db").exists()
 
 
-def test_a_project_folder_that_does_not_exist_is_said_and_not_made(tmp_path: Path) -> None:
+def test_a_project_folder_that_does_not_exist_is_an_error_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"the project folder .*/no/such does not exist"):
         robotni.create_app(tmp_path / "no" / "such")
     assert not (tmp_path / "no").exists()
 
 
-def test_the_guard_minds_its_own_paths_only(outer: Server, root: httpx.Client) -> None:
+def test_the_security_checks_cover_only_the_mounted_paths(
+    outer: Server, root: httpx.Client
+) -> None:
     foreign = {"Host": "evil.example", "Origin": "https://evil.example"}
     answer = root.post("/own", content=b"no JSON", headers=foreign)
     assert answer.json() == {"got": "no JSON", "host": "evil.example"}
@@ -158,14 +160,16 @@ def test_the_guard_minds_its_own_paths_only(outer: Server, root: httpx.Client) -
 @pytest.mark.parametrize("prefix", [FIRST, SECOND])
 @pytest.mark.parametrize("path", ["/webdemo", "/docs", "/api/worker/jobs", "/queue", "/livez"])
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_paths_hold_under_the_mount(root: httpx.Client, prefix: str, path: str, slash: str) -> None:
+def test_paths_are_served_under_the_mount(
+    root: httpx.Client, prefix: str, path: str, slash: str
+) -> None:
     answer = root.get(f"{prefix}{path}{slash}", follow_redirects=True)
     assert answer.status_code == 200
     assert answer.url.path.rstrip("/") == prefix + path
 
 
 @pytest.mark.parametrize("prefix", [FIRST, SECOND])
-def test_links_hold_under_the_mount(root: httpx.Client, prefix: str) -> None:
+def test_links_are_right_under_the_mount(root: httpx.Client, prefix: str) -> None:
     for _ in range(2):
         made = root.post(f"{prefix}/api/worker/jobs", json=HELLO)
     assert made.headers["location"] == f"{prefix}/api/worker/jobs/{made.json()['jobId']}"
@@ -180,7 +184,7 @@ def test_links_hold_under_the_mount(root: httpx.Client, prefix: str) -> None:
     assert root.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": prefix}]
 
 
-# By ROOT_PATH, where no app but a proxy stands in front
+# By ROOT_PATH, behind a proxy
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +198,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("on_the_path", ["/team/jobs", ""])
-def test_a_proxy_may_leave_the_prefix_on_the_path_or_take_it_off(
+def test_a_proxy_may_keep_the_prefix_on_the_path_or_remove_it(
     proxied: Server, on_the_path: str
 ) -> None:
     http, prefix = proxied.http, "/team/jobs"
@@ -212,20 +216,20 @@ def test_a_proxy_may_leave_the_prefix_on_the_path_or_take_it_off(
     assert document["servers"] == [{"url": prefix}]
 
 
-def test_no_header_moves_the_prefix(proxied: Server) -> None:
+def test_no_header_changes_the_prefix(proxied: Server) -> None:
     forged = {"X-Forwarded-Prefix": "/evil", "X-Script-Name": "/evil", "X-Forwarded-Host": "e.g"}
     answer = proxied.http.get("/", headers=forged)
     assert answer.headers["location"] == "/team/jobs/webdemo"
 
 
-def test_a_path_that_only_begins_like_the_prefix_opens_nothing(proxied: Server) -> None:
+def test_a_path_that_only_begins_like_the_prefix_needs_the_token(proxied: Server) -> None:
     for path in ("/team/jobsdocs", "/team/jobs/../docs/x", "/team/jobs/team/jobs/docs"):
         assert proxied.http.get(path).status_code == 401, path
     scope = {"path": "/team/jobsdocs", "root_path": "/team/jobs"}
     assert path_within(scope) == "/team/jobsdocs"
 
 
-def test_a_script_is_told_a_url_under_the_prefix(proxied: Server) -> None:
+def test_a_script_gets_a_job_url_under_the_prefix(proxied: Server) -> None:
     script = """
 import os, urllib.request
 request = urllib.request.Request(os.environ["ROBOTNI_JOB_URL"])
@@ -237,7 +241,7 @@ print(urllib.request.urlopen(request).status)"""
 # Its settings
 
 
-def test_options_go_before_the_environment_and_that_before_the_file(
+def test_options_override_the_environment_and_that_overrides_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("ROBOTNI_WORKERS=2\nROBOTNI_TIMEOUT=7\nROBOTNI_EXPIRES=9\n")
@@ -251,8 +255,8 @@ def test_options_go_before_the_environment_and_that_before_the_file(
     assert settings.script_roots == (tmp_path / "jobs",)
 
 
-def test_a_project_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
-    """Not a repository around it, which is what is found where none is named."""
+def test_the_project_folder_is_the_one_that_is_named(tmp_path: Path) -> None:
+    """Not a repository around it, which would be found if none were named."""
     (tmp_path / ".git").mkdir()
     project = make_project(tmp_path / "inner", "from the inner folder")
     try:
@@ -277,13 +281,13 @@ def test_a_project_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
         ({"log_format": "xml"}, "ROBOTNI_LOG_FORMAT=xml: "),
     ],
 )
-def test_a_wrong_option_is_said(tmp_path: Path, options: Any, line: str) -> None:
+def test_a_wrong_option_is_an_error_that_names_it(tmp_path: Path, options: Any, line: str) -> None:
     with pytest.raises(SettingsError) as caught:
         robotni.create_app(tmp_path, **options)
     assert str(caught.value).startswith(line)
 
 
-def test_to_import_robotni_costs_nothing() -> None:
+def test_importing_robotni_loads_no_heavy_library() -> None:
     code = "import sys, robotni; print({'fastapi', 'huey', 'pydantic'} & set(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
-    assert said.stdout.strip() == b"set()"
+    process = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert process.stdout.strip() == b"set()"

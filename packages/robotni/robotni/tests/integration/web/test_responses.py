@@ -1,4 +1,4 @@
-"""What a client has already is not sent again: ETags, and the output from byte N on."""
+"""What a client has already is not sent again: ETags, and output from byte N on."""
 
 import time
 from typing import Any, Dict, Iterator, Tuple
@@ -32,14 +32,14 @@ def get(server: Server, path: str, **headers: str) -> httpx.Response:
 # ETag
 
 
-def test_the_same_job_has_the_same_tag(server: Server, done: str) -> None:
+def test_the_etag_of_an_unchanged_job_stays_the_same(server: Server, done: str) -> None:
     first, second = (get(server, f"{JOBS}/{done}") for _ in range(2))
     assert first.headers["etag"] == second.headers["etag"]
     assert first.headers["etag"].startswith('"')
 
 
 @pytest.mark.parametrize("named", ["{tag}", "W/{tag}", '"x", {tag}', '"x",W/{tag} , "y"', "*"])
-def test_a_tag_that_is_known_gets_304_and_no_body(server: Server, done: str, named: str) -> None:
+def test_a_matching_etag_gets_304_without_a_body(server: Server, done: str, named: str) -> None:
     tag = get(server, f"{JOBS}/{done}").headers["etag"]
     answer = get(server, f"{JOBS}/{done}", If_None_Match=named.replace("{tag}", tag))
     assert (answer.status_code, answer.content) == (304, b"")
@@ -48,13 +48,13 @@ def test_a_tag_that_is_known_gets_304_and_no_body(server: Server, done: str, nam
 
 
 @pytest.mark.parametrize("named", ["", '"x"', "{bare}", '"{bare}', 'w/"{bare}"', ",,,", '"' * 5000])
-def test_another_tag_gets_the_job(server: Server, done: str, named: str) -> None:
+def test_another_etag_gets_the_job(server: Server, done: str, named: str) -> None:
     bare = get(server, f"{JOBS}/{done}").headers["etag"].strip('"')
     answer = get(server, f"{JOBS}/{done}", If_None_Match=named.replace("{bare}", bare))
     assert (answer.status_code, answer.json()["jobId"]) == (200, done)
 
 
-def test_a_change_changes_the_tag(server: Server) -> None:
+def test_a_change_of_the_job_changes_the_etag(server: Server) -> None:
     job = server.client.submit({**HELLO, "delay": 3600})
     path = f"{JOBS}/{job['jobId']}"
     waiting = get(server, path)
@@ -69,7 +69,7 @@ def test_a_change_changes_the_tag(server: Server) -> None:
     assert get(server, JOBS, If_None_Match=listed).status_code == 200
 
 
-def test_progress_changes_the_tag_while_a_job_runs(server: Server) -> None:
+def test_progress_changes_the_etag_while_a_job_runs(server: Server) -> None:
     job_id = server.submit(
         "import os, pathlib, time\n"
         "for n in range(3):\n"
@@ -89,7 +89,7 @@ def test_progress_changes_the_tag_while_a_job_runs(server: Server) -> None:
 # Range
 
 
-def test_output_comes_as_text_that_is_never_a_page(server: Server, done: str) -> None:
+def test_output_is_served_as_plain_text(server: Server, done: str) -> None:
     answer = get(server, f"{JOBS}/{done}/output")
     assert (answer.status_code, answer.content) == (200, b"0123456789\n")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -99,24 +99,26 @@ def test_output_comes_as_text_that_is_never_a_page(server: Server, done: str) ->
 
 
 @pytest.mark.parametrize(
-    "asked, content, said",
+    "asked, content, content_range",
     [
         ("bytes=0-", b"0123456789\n", "bytes 0-10/11"),
         ("bytes=4-", b"456789\n", "bytes 4-10/11"),
         ("bytes=10-", b"\n", "bytes 10-10/11"),
     ],
 )
-def test_output_comes_from_byte_n_on(
-    server: Server, done: str, asked: str, content: bytes, said: str
+def test_output_is_served_from_byte_n_on(
+    server: Server, done: str, asked: str, content: bytes, content_range: str
 ) -> None:
     answer = get(server, f"{JOBS}/{done}/output", Range=asked)
     assert (answer.status_code, answer.content) == (206, content)
-    assert answer.headers["content-range"] == said
+    assert answer.headers["content-range"] == content_range
     assert answer.headers["content-length"] == str(len(content))
 
 
 @pytest.mark.parametrize("asked", ["bytes=11-", "bytes=12-", "bytes=999999999999999999-"])
-def test_beyond_the_end_there_is_nothing_yet(server: Server, done: str, asked: str) -> None:
+def test_a_range_beyond_the_end_gets_416_with_the_size(
+    server: Server, done: str, asked: str
+) -> None:
     answer = get(server, f"{JOBS}/{done}/output", Range=asked)
     assert "11 bytes" in problem(answer, 416, "nothing_there_yet")["detail"]
     assert answer.headers["content-range"] == "bytes */11"
@@ -135,12 +137,12 @@ def test_beyond_the_end_there_is_nothing_yet(server: Server, done: str, asked: s
         "bytes=x-",
     ],
 )
-def test_any_other_range_gets_it_all(server: Server, done: str, asked: str) -> None:
+def test_any_other_range_gets_the_whole_output(server: Server, done: str, asked: str) -> None:
     answer = server.http.get(f"{JOBS}/{done}/output", headers=[(b"Range", asked.encode("latin-1"))])
     assert (answer.status_code, answer.content) == (200, b"0123456789\n")
 
 
-def test_a_header_of_very_many_ranges_costs_nothing(server: Server, done: str) -> None:
+def test_a_header_of_very_many_ranges_is_answered_quickly(server: Server, done: str) -> None:
     many = "bytes=" + ",".join(f"{n}-" for n in range(2500))
     took = []
     for _ in range(5):
@@ -152,14 +154,14 @@ def test_a_header_of_very_many_ranges_costs_nothing(server: Server, done: str) -
 
 
 @pytest.mark.parametrize("path", ["/webdemo", "/docs", "/openapi.json"])
-def test_pages_know_no_ranges(server: Server, path: str) -> None:
+def test_pages_ignore_ranges(server: Server, path: str) -> None:
     many = "bytes=" + ",".join(f"{n}-" for n in range(2500))
     began = time.monotonic()
     assert get(server, path, Range=many).status_code == 200
     assert time.monotonic() - began < 1
 
 
-def test_output_is_sent_as_it_came(server: Server) -> None:
+def test_output_is_sent_byte_for_byte(server: Server) -> None:
     odd = bytes(range(256)) + b"<script>alert(1)</script>\x1b[31m\xe2\x80\xae"
     job_id = server.submit(f"import sys\nsys.stdout.buffer.write({odd!r})")
     job = server.wait_for(job_id)
@@ -169,7 +171,7 @@ def test_output_is_sent_as_it_came(server: Server) -> None:
 
 
 def follow(server: Server, job_id: str) -> Iterator[Tuple[int, bytes]]:
-    """(status, bytes) of each look at what is new, as a client would, until the job has ended."""
+    """(status, bytes) of each answer to a client that polls the output until the job has ended."""
     have = 0
     while True:
         ended = server.client.get(job_id)["status"] in ("completed", "failed", "cancelled")
@@ -186,19 +188,19 @@ def follow(server: Server, job_id: str) -> Iterator[Tuple[int, bytes]]:
                 return
 
 
-def test_growing_output_can_be_followed_without_gap_or_double(server: Server) -> None:
+def test_growing_output_can_be_followed_without_gaps_or_repeats(server: Server) -> None:
     job_id = server.submit(
         "import time\nfor n in range(200):\n    print('line', n)\n    time.sleep(0.005)\n"
     )
     server.wait_for(job_id, "running", "completed")
-    looks = list(follow(server, job_id))
-    assert len([1 for status, _ in looks if status == 206]) > 1
-    whole = b"".join(content for _, content in looks)
+    answers = list(follow(server, job_id))
+    assert len([1 for status, _ in answers if status == 206]) > 1
+    whole = b"".join(content for _, content in answers)
     assert whole == b"".join(b"line %d\n" % n for n in range(200))
     assert get(server, f"{JOBS}/{job_id}/output").content == whole
 
 
-def test_what_has_not_started_has_no_output_yet(server: Server) -> None:
+def test_a_job_that_has_not_started_has_empty_output(server: Server) -> None:
     job_id = server.client.submit({**HELLO, "delay": 3600})["jobId"]
     answer = get(server, f"{JOBS}/{job_id}/output")
     assert (answer.status_code, answer.content) == (200, b"")
@@ -211,7 +213,7 @@ def test_what_has_not_started_has_no_output_yet(server: Server) -> None:
     assert get(server, f"{JOBS}/{job_id}/output").content == b""
 
 
-def test_a_script_that_said_nothing_has_empty_output(server: Server) -> None:
+def test_a_script_that_wrote_nothing_has_empty_output(server: Server) -> None:
     job_id = server.submit("")
     assert server.wait_for(job_id)["output"] == ""
     assert get(server, f"{JOBS}/{job_id}/output").content == b""
@@ -222,7 +224,7 @@ def test_a_script_that_said_nothing_has_empty_output(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def tried_thrice(server: Server) -> str:
+def three_attempts(server: Server) -> str:
     text = "import os\nn = int(os.environ['ROBOTNI_ATTEMPT'])\nprint('try', n)\nexit(n < 3)"
     job_id = server.submit(text, retries=4)
     assert server.wait_for(job_id)["status"] == "completed"
@@ -233,15 +235,15 @@ def tried_thrice(server: Server) -> str:
     "query, text", [("", "try 3\n"), *((f"?attempt={n}", f"try {n}\n") for n in (1, 2, 3))]
 )
 def test_each_attempt_keeps_its_output(
-    server: Server, tried_thrice: str, query: str, text: str
+    server: Server, three_attempts: str, query: str, text: str
 ) -> None:
-    assert get(server, f"{JOBS}/{tried_thrice}/output{query}").text == text
-    part = get(server, f"{JOBS}/{tried_thrice}/output{query}", Range="bytes=4-")
+    assert get(server, f"{JOBS}/{three_attempts}/output{query}").text == text
+    part = get(server, f"{JOBS}/{three_attempts}/output{query}", Range="bytes=4-")
     assert (part.status_code, part.text) == (206, text[4:])
 
 
-def test_the_attempts_are_told_one_by_one(server: Server, tried_thrice: str) -> None:
-    job = server.client.get(tried_thrice)
+def test_a_job_lists_its_attempts(server: Server, three_attempts: str) -> None:
+    job = server.client.get(three_attempts)
     assert (job["attempt"], job["maxAttempts"], job["output"]) == (3, 5, "try 3\n")
     assert [a["attempt"] for a in job["attempts"]] == [1, 2, 3]
     assert [a["exitCode"] for a in job["attempts"]] == [1, 1, 0]
@@ -264,8 +266,8 @@ def test_the_attempts_are_told_one_by_one(server: Server, tried_thrice: str) -> 
         ("?attempt=%00", 422),
     ],
 )
-def test_an_attempt_that_never_was_has_no_output(
-    server: Server, tried_thrice: str, query: str, status: int
+def test_the_output_of_an_attempt_that_does_not_exist_is_an_error(
+    server: Server, three_attempts: str, query: str, status: int
 ) -> None:
-    body: Dict[str, Any] = problem(get(server, f"{JOBS}/{tried_thrice}/output{query}"), status)
+    body: Dict[str, Any] = problem(get(server, f"{JOBS}/{three_attempts}/output{query}"), status)
     assert status == 404 or body["errors"][0]["pointer"] == "/attempt"

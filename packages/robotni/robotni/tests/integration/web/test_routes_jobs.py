@@ -1,4 +1,4 @@
-"""The worker API over HTTP: every call of it, as an app's backend would use it, and bad input."""
+"""The worker API over HTTP: each call as the backend of an app uses it, and bad input."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from robotni import __version__
 from robotni.jobs.models import rfc3339
 from robotni.tests.calls import HELLO, JSON, UNKNOWN_ID, Wire, problem, raw, serving, stored
-from robotni.tests.processes import STACKS, Server, eventually, make_venv
+from robotni.tests.processes import Server, eventually, make_venv
 
 JOBS = "/api/worker/jobs"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -37,10 +37,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serving(project, script_roots=f"{project}:{other}")
 
 
-@pytest.fixture(scope="module", params=STACKS)
-def quiet(tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Server]:
-    """Runs nothing, so what was stored stays pending."""
-    yield from serving(tmp_path_factory.mktemp("quiet"), stack=request.param, autostart=0)
+@pytest.fixture(scope="module")
+def workerless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts no worker, so that what is stored stays pending."""
+    yield from serving(tmp_path_factory.mktemp("workerless"), autostart=0)
 
 
 def post(server: Server, request: Any = HELLO, **headers: str) -> Any:
@@ -49,7 +49,7 @@ def post(server: Server, request: Any = HELLO, **headers: str) -> Any:
 
 
 def refused(server: Server, request: Any) -> Dict[str, str]:
-    """The faults of a submit that must get 422 and store nothing: {pointer: sentence}."""
+    """The errors of a submit that must get 422 and store nothing: {pointer: sentence}."""
     before = stored(server)
     body = problem(post(server, request), 422, "invalid_request")
     assert stored(server) == before
@@ -90,9 +90,9 @@ def test_a_job_has_exactly_the_fields_of_the_contract(server: Server) -> None:
     assert [list(item) for item in server.client.list(limit=1)["jobs"]] == [LISTED]
 
 
-def test_a_fresh_job_says_what_will_be_run(quiet: Server) -> None:
-    job = post(quiet).json()
-    folder = str(quiet.project)
+def test_a_new_job_says_what_will_be_run(workerless: Server) -> None:
+    job = post(workerless).json()
+    folder = str(workerless.project)
     assert re.fullmatch("[0-9a-f]{32}", job.pop("jobId"))
     assert TIME.fullmatch(job.pop("timestamp"))
     assert job == {
@@ -189,7 +189,7 @@ def test_params_arrive_as_flags(server: Server) -> None:
     assert json.loads(job["output"]) == sent
 
 
-def test_result_progress_and_stdin_travel(server: Server) -> None:
+def test_result_progress_and_stdin_are_passed_on(server: Server) -> None:
     script = (
         "import json, os, sys\n"
         "print('half', file=open(os.environ['ROBOTNI_PROGRESS'], 'w'))\n"
@@ -203,7 +203,7 @@ def test_result_progress_and_stdin_travel(server: Server) -> None:
 
 
 @pytest.mark.parametrize("result", ["[" * 300 + "]" * 300, "[" * 900 + "]" * 900, "9" * 4000])
-def test_whatever_a_script_hands_back_its_job_can_be_read(server: Server, result: str) -> None:
+def test_a_job_can_be_read_whatever_result_its_script_wrote(server: Server, result: str) -> None:
     script = f"import os\nopen(os.environ['ROBOTNI_RESULT'], 'w').write({result!r})"
     job_id = server.submit(script)
     eventually(lambda: server.client.status()["jobs"]["running"] == 0)
@@ -223,14 +223,14 @@ def test_a_module_runs_from_its_folder(server: Server) -> None:
     assert job["output"] == "__main__ ['x']\n"
 
 
-def test_other_types_run_too(server: Server) -> None:
+def test_other_types_are_run(server: Server) -> None:
     request = {"type": "add", "params": {"x": 40, "y": 2}, "project": "sums"}
     job = server.wait_for(post(server, request).json()["jobId"])
     assert (job["type"], job["project"], job["result"]) == ("add", "sums", 42)
     assert (job["script"], job["venv"]) == (None, None)
 
 
-def test_the_values_of_the_environment_never_come_back(server: Server) -> None:
+def test_the_values_of_the_environment_are_never_shown(server: Server) -> None:
     secret = "s3cret-that-nobody-may-see"
     script = "import os, pathlib\npathlib.Path('seen').write_text(os.environ['API_KEY'])\nexit(1)"
     job_id = server.submit(script, env={"API_KEY": secret, "A": secret})
@@ -254,7 +254,7 @@ def test_the_values_of_the_environment_never_come_back(server: Server) -> None:
     assert not [text for text in texts if secret in text]
 
 
-def test_a_job_can_be_put_off(server: Server) -> None:
+def test_a_job_can_be_scheduled_for_later(server: Server) -> None:
     soon = datetime.now(timezone(timedelta(hours=5, minutes=30))) + timedelta(seconds=0.8)
     by_time = post(server, {**HELLO, "runAt": soon.isoformat()}).json()
     by_delay = post(server, {**HELLO, "delay": 0.8}).json()
@@ -269,8 +269,8 @@ def test_a_job_can_be_put_off(server: Server) -> None:
 
 
 @pytest.mark.parametrize("past", ["2001-01-01T00:00:00Z", "2020-02-29t12:00:00.5+00:00"])
-def test_a_time_that_has_passed_is_now(quiet: Server, past: str) -> None:
-    assert post(quiet, {**HELLO, "runAt": past}).json()["status"] == "pending"
+def test_a_time_in_the_past_means_now(workerless: Server, past: str) -> None:
+    assert post(workerless, {**HELLO, "runAt": past}).json()["status"] == "pending"
 
 
 # Bad input
@@ -394,27 +394,27 @@ FORBIDDEN_ENV = [
     ids=lambda value: repr(value)[:60],
 )
 def test_a_wrong_field_is_named_and_nothing_is_stored(
-    quiet: Server, fields: Dict[str, Any], pointer: str
+    workerless: Server, fields: Dict[str, Any], pointer: str
 ) -> None:
-    faults = refused(quiet, {**HELLO, **fields})
-    assert pointer in faults
-    assert all(10 < len(sentence) <= 500 for sentence in faults.values())
+    errors = refused(workerless, {**HELLO, **fields})
+    assert pointer in errors
+    assert all(10 < len(sentence) <= 500 for sentence in errors.values())
 
 
 @pytest.mark.parametrize("body", ["[]", "[{}]", '"x"', "5", "null", "true", '""'])
-def test_a_body_that_is_no_object_is_refused(quiet: Server, body: str) -> None:
-    before = stored(quiet)
-    answer = problem(quiet.http.post(JOBS, content=body.encode(), headers=JSON), 422)
+def test_a_body_that_is_not_an_object_is_refused(workerless: Server, body: str) -> None:
+    before = stored(workerless)
+    answer = problem(workerless.http.post(JOBS, content=body.encode(), headers=JSON), 422)
     assert [error["pointer"] for error in answer["errors"]] == [""]
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
-def test_all_faults_are_told_at_once(quiet: Server) -> None:
+def test_all_wrong_fields_are_named_at_once(workerless: Server) -> None:
     shape = {"script": 1, "venv": 2, "retries": "x", "typo": 1}
-    assert set(refused(quiet, shape)) == {"/script", "/venv", "/retries", "/typo"}
-    assert set(refused(quiet, {})) == {"/script", "/venv"}
+    assert set(refused(workerless, shape)) == {"/script", "/venv", "/retries", "/typo"}
+    assert set(refused(workerless, {})) == {"/script", "/venv"}
     places = {"script": "nothing.py", "venv": "nothing", "cwd": "nothing"}
-    assert set(refused(quiet, places)) == {"/script", "/venv", "/cwd"}
+    assert set(refused(workerless, places)) == {"/script", "/venv", "/cwd"}
 
 
 @pytest.mark.parametrize(
@@ -430,9 +430,9 @@ def test_all_faults_are_told_at_once(quiet: Server) -> None:
     ],
 )
 def test_the_params_of_a_type_are_checked_by_its_schema(
-    quiet: Server, params: Dict[str, Any], pointer: str
+    workerless: Server, params: Dict[str, Any], pointer: str
 ) -> None:
-    assert pointer in refused(quiet, {"type": "add", "params": params})
+    assert pointer in refused(workerless, {"type": "add", "params": params})
 
 
 @pytest.mark.parametrize("number", ["1.0", "1e3"])
@@ -450,14 +450,14 @@ def test_a_whole_number_written_with_a_point_adds_like_any_other(
 
 
 @pytest.fixture(scope="module")
-def outside(quiet: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outside(workerless: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder beyond the roots, where `x.py`, `.venv` and `link.py` are, and nothing else."""
-    folder = quiet.project.parent / f"{quiet.project.name}2"
+    folder = workerless.project.parent / f"{workerless.project.name}2"
     folder.mkdir()
     (folder / "x.py").write_text("print('outside')")
     (folder / "link.py").symlink_to("/etc/hostname")
     make_venv(folder / ".venv")
-    root = quiet.project
+    root = workerless.project
     (root / "sub").mkdir()
     (root / "sub" / "deep.py").touch()
     (root / "inside.py").symlink_to("hello.py")
@@ -472,11 +472,11 @@ def outside(quiet: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "path", ["hello.py", "./hello.py", "sub/deep.py", "sub//deep.py", "inside.py"]
 )
-def test_a_path_below_the_root_is_fine_however_it_is_written(
-    quiet: Server, outside: Path, path: str
+def test_a_path_below_the_root_is_accepted_however_it_is_written(
+    workerless: Server, outside: Path, path: str
 ) -> None:
-    assert post(quiet, {**HELLO, "script": path}).status_code == 202
-    assert post(quiet, {**HELLO, "script": f"{quiet.project}/{path}"}).status_code == 202
+    assert post(workerless, {**HELLO, "script": path}).status_code == 202
+    assert post(workerless, {**HELLO, "script": f"{workerless.project}/{path}"}).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -528,21 +528,21 @@ def test_a_path_below_the_root_is_fine_however_it_is_written(
         "\uff0e\uff0e/hello.py",
     ],
 )
-def test_a_path_that_leaves_the_root_or_is_none_is_refused(
-    quiet: Server, outside: Path, path: str
+def test_a_path_that_leaves_the_root_or_is_not_a_path_is_refused(
+    workerless: Server, outside: Path, path: str
 ) -> None:
-    name = quiet.project.name
-    path = path.replace("{root}", str(quiet.project)).replace("{name}", name)
-    assert set(refused(quiet, {**HELLO, "script": path})) == {"/script"}
-    assert set(refused(quiet, {**HELLO, "venv": path})) == {"/venv"}
+    name = workerless.project.name
+    path = path.replace("{root}", str(workerless.project)).replace("{name}", name)
+    assert set(refused(workerless, {**HELLO, "script": path})) == {"/script"}
+    assert set(refused(workerless, {**HELLO, "venv": path})) == {"/venv"}
     if path not in (".", "sub"):
-        assert set(refused(quiet, {**HELLO, "cwd": path})) == {"/cwd"}
+        assert set(refused(workerless, {**HELLO, "cwd": path})) == {"/cwd"}
 
 
-def test_a_lone_surrogate_in_a_path_is_refused(quiet: Server) -> None:
+def test_a_lone_surrogate_in_a_path_is_refused(workerless: Server) -> None:
     for field in ("script", "venv", "cwd"):
         body = json.dumps({**HELLO, field: "\ud800.py"}).encode()
-        problem(quiet.http.post(JOBS, content=body, headers=JSON), 422)
+        problem(workerless.http.post(JOBS, content=body, headers=JSON), 422)
 
 
 @pytest.mark.parametrize(
@@ -561,24 +561,26 @@ def test_a_lone_surrogate_in_a_path_is_refused(quiet: Server) -> None:
     ],
 )
 @pytest.mark.parametrize("field", ["script", "venv", "cwd"])
-def test_what_lies_outside_cannot_be_found_out(
-    quiet: Server, outside: Path, field: str, there: str, not_there: str
+def test_answers_do_not_show_what_lies_outside_the_roots(
+    workerless: Server, outside: Path, field: str, there: str, not_there: str
 ) -> None:
     """The words are the same but for the name that was asked for."""
-    said = []
+    sentences = []
     for asked in (there, not_there):
-        path = asked.replace("{root}", str(quiet.project))
-        sentence = refused(quiet, {**HELLO, field: path})[f"/{field}"]
-        said.append(sentence.replace(path.rsplit("/", 1)[1], "NAME"))
-    assert said[0] == said[1]
+        path = asked.replace("{root}", str(workerless.project))
+        sentence = refused(workerless, {**HELLO, field: path})[f"/{field}"]
+        sentences.append(sentence.replace(path.rsplit("/", 1)[1], "NAME"))
+    assert sentences[0] == sentences[1]
 
 
-def test_a_path_outside_the_roots_is_told_the_exact_setting(quiet: Server, outside: Path) -> None:
-    sentence = refused(quiet, {**HELLO, "script": str(outside / "x.py")})["/script"]
-    assert f"ROBOTNI_SCRIPT_ROOTS={quiet.project}:{outside}" in sentence
+def test_the_error_for_a_path_outside_the_roots_has_the_exact_setting(
+    workerless: Server, outside: Path
+) -> None:
+    sentence = refused(workerless, {**HELLO, "script": str(outside / "x.py")})["/script"]
+    assert f"ROBOTNI_SCRIPT_ROOTS={workerless.project}:{outside}" in sentence
 
 
-def test_with_that_setting_it_runs(server: Server) -> None:
+def test_a_script_in_a_second_root_is_run(server: Server) -> None:
     other = Path(server.environ["ROBOTNI_SCRIPT_ROOTS"].split(":")[1])
     (other / "x.py").write_text("print('other')")
     job = post(server, {**HELLO, "script": str(other / "x.py")}).json()
@@ -598,7 +600,7 @@ def test_a_script_swapped_for_a_link_before_its_launch_is_not_run(server: Server
     assert "beyond\n" not in ended["output"]
 
 
-def test_a_file_name_is_text_and_the_log_stays_one_line_an_event(server: Server) -> None:
+def test_a_file_name_cannot_add_lines_to_the_log(server: Server) -> None:
     name = "<img src=x onerror=alert(1)>\u2028.py"
     (server.project / name).write_text("print('ok')")
     job = post(server, {**HELLO, "script": name}).json()
@@ -635,8 +637,8 @@ def test_a_file_name_is_text_and_the_log_stays_one_line_an_event(server: Server)
         "9" * 5000,
     ],
 )
-def test_an_id_that_is_none_finds_nothing(quiet: Server, job_id: str) -> None:
-    before = stored(quiet)
+def test_an_invalid_or_unknown_id_is_not_found(workerless: Server, job_id: str) -> None:
+    before = stored(workerless)
     encoded = quote(job_id, safe="%./*'")
     for method, path in (
         ("GET", "{}"),
@@ -645,10 +647,10 @@ def test_an_id_that_is_none_finds_nothing(quiet: Server, job_id: str) -> None:
         ("POST", "{}/retry"),
     ):
         line = f"{method} {JOBS}/{path.format(encoded)} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        answer = raw(quiet, line.encode())
+        answer = raw(workerless, line.encode())
         assert answer.status_code in (404, 405)
         problem(answer, answer.status_code)
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
 # Idempotency-Key
@@ -666,46 +668,47 @@ def test_the_same_key_and_body_give_the_first_job(server: Server) -> None:
     assert post(server, Idempotency_Key="k2").json()["jobId"] != ended["jobId"]
 
 
-def test_spaces_and_the_order_of_fields_are_not_another_body(quiet: Server) -> None:
-    first = post(quiet, Idempotency_Key="order").json()
+def test_spaces_and_the_order_of_fields_are_not_another_body(workerless: Server) -> None:
+    first = post(workerless, Idempotency_Key="order").json()
     body = b'{ "venv": "\\u002evenv",\n "script" : "hello.py" }'
     headers = {**JSON, "Idempotency-Key": "order"}
-    again = quiet.http.post(JOBS, content=body, headers=headers)
+    again = workerless.http.post(JOBS, content=body, headers=headers)
     assert (again.status_code, again.json()["jobId"]) == (200, first["jobId"])
 
 
-def test_the_same_key_with_another_body_is_refused(quiet: Server) -> None:
-    post(quiet, Idempotency_Key="other")
-    before = stored(quiet)
-    for request in ({**HELLO, "args": ["x"]}, {**HELLO, "typo": 1}, {}, [], None):
-        answer = post(quiet, request, Idempotency_Key="other")
-        assert "Idempotency-Key" in problem(answer, 422, "invalid_request")["detail"]
-    assert stored(quiet) == before
+def test_the_same_key_with_another_body_is_refused(workerless: Server) -> None:
+    post(workerless, Idempotency_Key="other")
+    before = stored(workerless)
+    another = post(workerless, {**HELLO, "args": ["x"]}, Idempotency_Key="other")
+    assert "Idempotency-Key" in problem(another, 422, "invalid_request")["detail"]
+    for request in ({**HELLO, "typo": 1}, {}, [], None):
+        problem(post(workerless, request, Idempotency_Key="other"), 422, "invalid_request")
+    assert stored(workerless) == before
 
 
-def test_a_replay_comes_before_any_other_check(quiet: Server) -> None:
-    script = quiet.project / "short-lived.py"
+def test_a_replay_comes_before_any_other_check(workerless: Server) -> None:
+    script = workerless.project / "short-lived.py"
     script.touch()
     request = {**HELLO, "script": script.name}
-    first = post(quiet, request, Idempotency_Key="gone")
+    first = post(workerless, request, Idempotency_Key="gone")
     script.unlink()
-    again = post(quiet, request, Idempotency_Key="gone")
+    again = post(workerless, request, Idempotency_Key="gone")
     assert (again.status_code, again.json()["jobId"]) == (200, first.json()["jobId"])
-    problem(post(quiet, request, Idempotency_Key="gone2"), 422)
+    problem(post(workerless, request, Idempotency_Key="gone2"), 422)
 
 
-def test_a_key_of_a_refused_request_is_free_again(quiet: Server) -> None:
-    problem(post(quiet, {**HELLO, "script": "no.py"}, Idempotency_Key="free"), 422)
-    assert post(quiet, Idempotency_Key="free").status_code == 202
+def test_the_key_of_a_refused_request_can_be_used_again(workerless: Server) -> None:
+    problem(post(workerless, {**HELLO, "script": "no.py"}, Idempotency_Key="free"), 422)
+    assert post(workerless, Idempotency_Key="free").status_code == 202
 
 
 @pytest.mark.parametrize("key", ["race1", "race2", "race3"])
-def test_twenty_at_once_with_one_key_make_one_job(quiet: Server, key: str) -> None:
-    before = stored(quiet)
+def test_twenty_concurrent_submits_with_one_key_make_one_job(workerless: Server, key: str) -> None:
+    before = stored(workerless)
     body = json.dumps(HELLO)
     head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     request = f"{head}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-    wires = [Wire(quiet) for _ in range(20)]
+    wires = [Wire(workerless) for _ in range(20)]
     for wire in wires:
         wire.send(request[:-1])
     time.sleep(0.1)
@@ -716,19 +719,19 @@ def test_twenty_at_once_with_one_key_make_one_job(quiet: Server, key: str) -> No
         wire.socket.close()
     assert sorted(answer.status_code for answer in answers) == [200] * 19 + [202]
     assert len({answer.json()["jobId"] for answer in answers}) == 1
-    assert stored(quiet) == before + 1
+    assert stored(workerless) == before + 1
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "\xe9", "tab\there"])
-def test_a_key_that_is_none_is_refused(quiet: Server, key: str) -> None:
-    before = stored(quiet)
+def test_an_invalid_key_is_refused(workerless: Server, key: str) -> None:
+    before = stored(workerless)
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
-    problem(quiet.http.post(JOBS, json=HELLO, headers=headers), 422)
-    assert stored(quiet) == before
+    problem(workerless.http.post(JOBS, json=HELLO, headers=headers), 422)
+    assert stored(workerless) == before
 
 
-def test_a_key_that_is_too_long_is_pointed_at(quiet: Server) -> None:
-    answer = quiet.http.post(JOBS, json=HELLO, headers={"Idempotency-Key": "x" * 256})
+def test_the_error_for_a_key_that_is_too_long_points_at_the_header(workerless: Server) -> None:
+    answer = workerless.http.post(JOBS, json=HELLO, headers={"Idempotency-Key": "x" * 256})
     (error,) = problem(answer, 422, "invalid_request")["errors"]
     assert error == {
         "pointer": "/idempotency-key",
@@ -737,16 +740,16 @@ def test_a_key_that_is_too_long_is_pointed_at(quiet: Server) -> None:
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, "01:a/b+c=", "'; DROP TABLE job; --", '"quoted"'])
-def test_any_visible_ascii_is_a_key(quiet: Server, key: str) -> None:
+def test_any_visible_ascii_is_accepted_as_a_key(workerless: Server, key: str) -> None:
     key = key.replace(" ", "")
-    assert post(quiet, Idempotency_Key=key).status_code == 202
-    assert post(quiet, Idempotency_Key=key).status_code == 200
+    assert post(workerless, Idempotency_Key=key).status_code == 202
+    assert post(workerless, Idempotency_Key=key).status_code == 200
 
 
 # MAX_PENDING
 
 
-def test_a_full_queue_takes_nothing_more(make_server: Callable[..., Server]) -> None:
+def test_a_full_queue_refuses_further_jobs(make_server: Callable[..., Server]) -> None:
     server = make_server(max_pending=3, autostart=0)
     assert server.client.list() == {"jobs": [], "nextCursor": None}
     kept = post(server, Idempotency_Key="first").json()
@@ -769,20 +772,20 @@ def test_a_full_queue_takes_nothing_more(make_server: Callable[..., Server]) -> 
 # Cancel
 
 
-def test_what_waits_is_cancelled_at_once(quiet: Server) -> None:
+def test_a_waiting_job_is_cancelled_at_once(workerless: Server) -> None:
     for request in (HELLO, {**HELLO, "delay": 3600}):
-        job_id = post(quiet, request).json()["jobId"]
-        answer = quiet.http.delete(f"{JOBS}/{job_id}")
+        job_id = post(workerless, request).json()["jobId"]
+        answer = workerless.http.delete(f"{JOBS}/{job_id}")
         job = answer.json()
         assert (answer.status_code, job["status"]) == (200, "cancelled")
         assert TIME.fullmatch(job["finishedAt"])
         assert (job["error"], job["startedAt"], job["attempt"]) == (None, None, 0)
         assert "retry-after" not in answer.headers
-        again = quiet.http.delete(f"{JOBS}/{job_id}")
+        again = workerless.http.delete(f"{JOBS}/{job_id}")
         assert (again.status_code, again.json()) == (200, job)
 
 
-def test_what_runs_is_asked_to_end(server: Server) -> None:
+def test_a_running_job_is_asked_to_end(server: Server) -> None:
     job_id = running(server)
     answer = server.http.delete(f"{JOBS}/{job_id}")
     job = answer.json()
@@ -807,7 +810,7 @@ def test_a_second_cancel_keeps_the_time_of_the_first(server: Server) -> None:
 
 
 @pytest.mark.parametrize("script, status", [("", "completed"), ("exit(1)", "failed")])
-def test_what_has_ended_cannot_be_cancelled(server: Server, script: str, status: str) -> None:
+def test_an_ended_job_cannot_be_cancelled(server: Server, script: str, status: str) -> None:
     job = server.wait_for(server.submit(script))
     assert job["status"] == status
     answer = server.http.delete(f"{JOBS}/{job['jobId']}")
@@ -839,13 +842,13 @@ def test_a_retry_is_a_new_job_from_the_same_request(
     assert server.client.get(old["jobId"]) == old
 
 
-def test_a_cancelled_job_can_be_retried_and_a_live_one_cannot(quiet: Server) -> None:
-    job_id = post(quiet).json()["jobId"]
-    before = stored(quiet)
-    problem(quiet.http.post(f"{JOBS}/{job_id}/retry"), 409, "conflict")
-    assert stored(quiet) == before
-    quiet.client.cancel(job_id)
-    assert quiet.http.post(f"{JOBS}/{job_id}/retry").json()["status"] == "pending"
+def test_a_cancelled_job_can_be_retried_and_a_pending_one_cannot(workerless: Server) -> None:
+    job_id = post(workerless).json()["jobId"]
+    before = stored(workerless)
+    problem(workerless.http.post(f"{JOBS}/{job_id}/retry"), 409, "conflict")
+    assert stored(workerless) == before
+    workerless.client.cancel(job_id)
+    assert workerless.http.post(f"{JOBS}/{job_id}/retry").json()["status"] == "pending"
 
 
 def test_a_running_job_cannot_be_retried(server: Server) -> None:
@@ -854,25 +857,25 @@ def test_a_running_job_cannot_be_retried(server: Server) -> None:
     server.client.cancel(job_id)
 
 
-def test_a_retry_of_what_is_gone_says_so(quiet: Server) -> None:
-    script = quiet.project / "to-be-gone.py"
+def test_the_retry_of_a_job_whose_script_is_gone_is_refused(workerless: Server) -> None:
+    script = workerless.project / "to-be-gone.py"
     script.touch()
-    job_id = post(quiet, {**HELLO, "script": script.name}).json()["jobId"]
-    quiet.client.cancel(job_id)
+    job_id = post(workerless, {**HELLO, "script": script.name}).json()["jobId"]
+    workerless.client.cancel(job_id)
     script.unlink()
-    before = stored(quiet)
-    body = problem(quiet.http.post(f"{JOBS}/{job_id}/retry"), 422, "invalid_request")
+    before = stored(workerless)
+    body = problem(workerless.http.post(f"{JOBS}/{job_id}/retry"), 422, "invalid_request")
     assert body["errors"][0]["pointer"] == "/script"
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
 # List
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Nothing but 25 jobs, of three names, two types, two projects and three states."""
-    for server in serving(tmp_path_factory.mktemp("shelf"), autostart=0):
+    for server in serving(tmp_path_factory.mktemp("listed"), autostart=0):
         (server.project / "other.py").touch()
         (server.project / "job_a.py").touch()
         for n in range(25):
@@ -911,20 +914,20 @@ def pages(server: Server, **query: Any) -> Iterator[List[Dict[str, Any]]]:
 @pytest.mark.parametrize(
     "query", [{}, {"project": "web"}, {"status": "pending,cancelled"}], ids=str
 )
-def test_pages_have_no_gap_and_no_double(shelf: Server, limit: int, query: Any) -> None:
-    whole = [job["jobId"] for job in shelf.client.list(**query, limit=200)["jobs"]]
+def test_pages_have_no_gaps_and_no_repeats(listed: Server, limit: int, query: Any) -> None:
+    whole = [job["jobId"] for job in listed.client.list(**query, limit=200)["jobs"]]
     assert whole == sorted(set(whole), reverse=True)
-    parts = list(pages(shelf, **query, limit=limit))
+    parts = list(pages(listed, **query, limit=limit))
     assert [job["jobId"] for part in parts for job in part] == whole
     assert all(len(part) == limit for part in parts[:-1])
     assert 0 < len(parts[-1]) <= limit
 
 
-def test_the_newest_is_first_and_fifty_are_a_page(quiet: Server) -> None:
-    for n in range(60 - min(60, stored(quiet))):
-        quiet.client.submit({"type": "add", "params": {"x": n, "y": n}})
-    newest = quiet.client.submit(HELLO)["jobId"]
-    page = quiet.client.list()
+def test_the_newest_job_is_first_and_a_page_has_fifty(workerless: Server) -> None:
+    for n in range(60 - min(60, stored(workerless))):
+        workerless.client.submit({"type": "add", "params": {"x": n, "y": n}})
+    newest = workerless.client.submit(HELLO)["jobId"]
+    page = workerless.client.list()
     assert page["jobs"][0]["jobId"] == newest
     assert len(page["jobs"]) == 50
     assert page["nextCursor"] is not None
@@ -932,17 +935,17 @@ def test_the_newest_is_first_and_fifty_are_a_page(quiet: Server) -> None:
     assert times == sorted(times, reverse=True)
 
 
-def test_what_comes_in_between_shifts_no_page(quiet: Server) -> None:
+def test_jobs_that_are_added_meanwhile_do_not_shift_the_pages(workerless: Server) -> None:
     for _ in range(6):
-        quiet.client.submit(HELLO)
-    whole = [job["jobId"] for job in quiet.client.list(limit=6)["jobs"]]
+        workerless.client.submit(HELLO)
+    whole = [job["jobId"] for job in workerless.client.list(limit=6)["jobs"]]
     seen = []
     cursor: Dict[str, str] = {}
     for _ in range(3):
-        page = quiet.client.list(limit=2, **cursor)
+        page = workerless.client.list(limit=2, **cursor)
         seen += [job["jobId"] for job in page["jobs"]]
         cursor = {"cursor": page["nextCursor"]}
-        quiet.client.submit(HELLO)
+        workerless.client.submit(HELLO)
     assert seen == whole
 
 
@@ -977,18 +980,18 @@ def test_what_comes_in_between_shifts_no_page(quiet: Server) -> None:
         ({"q": ""}, 25, None),
     ],
 )
-def test_a_list_can_be_narrowed(shelf: Server, query: Any, count: int, fits: Any) -> None:
-    jobs = shelf.client.list(limit=200, **query)["jobs"]
+def test_a_list_can_be_filtered(listed: Server, query: Any, count: int, fits: Any) -> None:
+    jobs = listed.client.list(limit=200, **query)["jobs"]
     assert len(jobs) == count
     assert fits is None or all(fits(job) for job in jobs)
 
 
-def test_a_job_is_found_by_the_start_of_its_id(shelf: Server) -> None:
-    wanted = shelf.client.list(limit=1)["jobs"][0]["jobId"]
+def test_a_job_is_found_by_the_start_of_its_id(listed: Server) -> None:
+    wanted = listed.client.list(limit=1)["jobs"][0]["jobId"]
     for length in (20, 31, 32):
-        found = shelf.client.list(q=wanted[:length])["jobs"]
+        found = listed.client.list(q=wanted[:length])["jobs"]
         assert wanted in [job["jobId"] for job in found]
-    assert len(shelf.client.list(q=wanted)["jobs"]) == 1
+    assert len(listed.client.list(q=wanted)["jobs"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -1034,21 +1037,21 @@ def test_a_job_is_found_by_the_start_of_its_id(shelf: Server) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_wrong_filter_is_named(shelf: Server, query: Dict[str, str], pointer: str) -> None:
-    body = problem(shelf.http.get(JOBS, params=query), 422, "invalid_request")
+def test_a_wrong_filter_is_named(listed: Server, query: Dict[str, str], pointer: str) -> None:
+    body = problem(listed.http.get(JOBS, params=query), 422, "invalid_request")
     assert [error["pointer"] for error in body["errors"]] == [pointer]
 
 
-def test_a_cursor_of_a_job_that_is_no_more_still_holds_its_place(shelf: Server) -> None:
-    assert len(shelf.client.list(cursor="f" * 32)["jobs"]) == 25
-    assert shelf.client.list(cursor="0" * 32) == {"jobs": [], "nextCursor": None}
+def test_a_cursor_works_when_its_job_does_not_exist(listed: Server) -> None:
+    assert len(listed.client.list(cursor="f" * 32)["jobs"]) == 25
+    assert listed.client.list(cursor="0" * 32) == {"jobs": [], "nextCursor": None}
 
 
 # Status and types
 
 
-def test_the_status_counts_what_there_is(shelf: Server) -> None:
-    status = shelf.client.status()
+def test_the_status_counts_the_jobs(listed: Server) -> None:
+    status = listed.client.status()
     assert status["warm"] == {"interpreters": 0, "memoryBytes": 0}
     assert status["workers"] == {"max": 4, "busy": 0, "consumer": "idle"}
     assert set(status) == {
@@ -1069,7 +1072,7 @@ def test_the_status_counts_what_there_is(shelf: Server) -> None:
     assert TIME.fullmatch(status["nextWake"])
 
 
-def test_the_status_follows_the_work(server: Server) -> None:
+def test_the_status_shows_running_jobs(server: Server) -> None:
     eventually(lambda: server.client.status()["workers"]["busy"] == 0)
     job_id = running(server)
     workers = server.client.status()["workers"]
@@ -1093,42 +1096,46 @@ def test_the_types_describe_themselves(server: Server) -> None:
     assert types["fakejob"]["schema"]["properties"]["seconds"]["maximum"] == 86400
 
 
-# A client that gives up
+# Disconnects and concurrency
 
 
-def test_a_client_that_leaves_before_the_answer_harms_nothing(quiet: Server) -> None:
+def test_a_client_that_disconnects_before_the_answer_does_no_harm(workerless: Server) -> None:
     body = json.dumps({**HELLO, "project": "left"})
     head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for _ in range(20):
-        with Wire(quiet) as wire:
+        with Wire(workerless) as wire:
             wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-    eventually(lambda: len(quiet.client.list(project="left")["jobs"]) > 0)
-    assert quiet.http.get("/livez").status_code == 200
-    assert "Traceback" not in quiet.log()
+    eventually(lambda: len(workerless.client.list(project="left")["jobs"]) > 0)
+    assert workerless.http.get("/livez").status_code == 200
+    assert "Traceback" not in workerless.log()
 
 
-def test_many_at_once_are_all_answered(quiet: Server) -> None:
+def test_many_concurrent_calls_are_all_answered(workerless: Server) -> None:
     def call(n: int) -> Tuple[int, int]:
         request = {"type": "add", "params": {"x": n, "y": n}, "project": "crowd"}
-        return post(quiet, request).status_code, quiet.http.get(JOBS).status_code
+        return post(workerless, request).status_code, workerless.http.get(JOBS).status_code
 
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(call, range(64))) == {(202, 200)}
-    assert len(quiet.client.list(project="crowd", limit=200)["jobs"]) == 64
+    assert len(workerless.client.list(project="crowd", limit=200)["jobs"]) == 64
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "detail"),
     [
-        ("args", "abc", "/args: this is no list; write it in [ ]"),
-        ("args", [1], "/args/0: this is no text; write it in double quotes"),
-        ("params", [], "/params: this is no object; write it in { }"),
-        ("timeout", "5", "/timeout: this is no number; write it without quotes"),
-        ("retries", "5", "/retries: this is no whole number; write it without quotes and fraction"),
+        ("args", "abc", "/args: this must be a list; write it in [ ]"),
+        ("args", [1], "/args/0: this must be a text; write it in double quotes"),
+        ("params", [], "/params: this must be an object; write it in { }"),
+        ("timeout", "5", "/timeout: this must be a number; write it without quotes"),
+        (
+            "retries",
+            "5",
+            "/retries: this must be a whole number; write it like 3, without quotes",
+        ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_how_to_write_it(
-    server: Server, field: str, value: Any, said: str
+def test_the_error_for_a_value_of_the_wrong_type_says_how_to_write_it(
+    server: Server, field: str, value: Any, detail: str
 ) -> None:
     answer = server.http.post(JOBS, json={**HELLO, field: value})
-    assert problem(answer, 422)["detail"] == said
+    assert problem(answer, 422)["detail"] == detail

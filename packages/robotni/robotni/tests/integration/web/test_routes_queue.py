@@ -20,15 +20,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from serving(tmp_path_factory.mktemp("still"), autostart=0)
+def shared_workerless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("shared_workerless"), autostart=0)
 
 
 @pytest.fixture
-def quiet(still: Server) -> Server:
-    """Runs nothing, so what was stored stays pending; and nothing waits in it yet."""
-    still.http.post("/queue/flush")
-    return still
+def workerless(shared_workerless: Server) -> Server:
+    """Starts no worker, so that what is stored stays pending; its queue is empty."""
+    shared_workerless.http.post("/queue/flush")
+    return shared_workerless
 
 
 def submit(server: Server, path: str, body: Any = None) -> str:
@@ -39,14 +39,14 @@ def submit(server: Server, path: str, body: Any = None) -> str:
 
 
 def result_of(server: Server, task_id: str) -> Dict[str, Any]:
-    """What `/result/` says once the task has ended."""
+    """The answer of `/result/` once the task has ended."""
 
     def look() -> Any:
         answer = server.http.get(f"/result/{task_id}")
         assert answer.status_code == 200
-        said = answer.json()
-        assert list(said) == ["task_id", "status", "result", "error"]
-        return said if said["status"] in ("completed", "failed", "cancelled") else None
+        body = answer.json()
+        assert list(body) == ["task_id", "status", "result", "error"]
+        return body if body["status"] in ("completed", "failed", "cancelled") else None
 
     return dict(eventually(look))
 
@@ -55,11 +55,11 @@ def result_of(server: Server, task_id: str) -> Dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/add", "/add/"])
-def test_five_and_three_is_eight(server: Server, path: str) -> None:
+def test_five_and_three_are_eight(server: Server, path: str) -> None:
     task_id = submit(server, path, {"x": 5, "y": 3})
-    said = {"task_id": task_id, "status": "completed", "result": 8, "error": None}
-    assert result_of(server, task_id) == said
-    assert server.http.get(f"/result/{task_id}/").json() == said  # reading never consumes
+    body = {"task_id": task_id, "status": "completed", "result": 8, "error": None}
+    assert result_of(server, task_id) == body
+    assert server.http.get(f"/result/{task_id}/").json() == body  # reading never consumes
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_integers_of_20000_digits_add_exactly(server: Server, sign: str) -> None
     assert total in server.http.get("/api/worker/jobs").text
 
 
-def test_a_sum_is_exact_or_refused_also_where_it_has_a_digit_more(server: Server) -> None:
+def test_a_sum_with_one_digit_more_is_exact_or_refused(server: Server) -> None:
     nines = "9" * 100_000
     body = f'{{"x": {nines}, "y": {nines}}}'
     answer = server.http.post("/add", content=body.encode(), headers=JSON)
@@ -90,7 +90,7 @@ def test_a_sum_is_exact_or_refused_also_where_it_has_a_digit_more(server: Server
         assert f'"result":1{nines[1:]}8,' in server.http.get(f"/result/{task_id}").text
 
 
-def test_our_own_command_line_shows_a_result_of_20000_digits(server: Server) -> None:
+def test_the_command_line_shows_a_result_of_20000_digits(server: Server) -> None:
     body = f'{{"x": {"9" * 20_000}, "y": 1}}'
     task_id = server.http.post("/add", content=body.encode(), headers=JSON).json()["task_id"]
     eventually(lambda: '"completed"' in server.http.get(f"/result/{task_id}").text)
@@ -127,8 +127,8 @@ def test_our_own_command_line_shows_a_result_of_20000_digits(server: Server) -> 
 )
 def test_add_takes_two_integers_and_nothing_else(server: Server, body: Any, pointer: str) -> None:
     before = stored(server)
-    said = problem(server.http.post("/add/", json=body), 422, "invalid_request")
-    assert pointer in [error["pointer"] for error in said["errors"]]
+    refusal = problem(server.http.post("/add/", json=body), 422, "invalid_request")
+    assert pointer in [error["pointer"] for error in refusal["errors"]]
     assert stored(server) == before
 
 
@@ -158,11 +158,11 @@ def test_a_fake_job_reports_its_progress(server: Server, path: str) -> None:
     assert result_of(server, task_id)["result"] == {"seconds": 0.6}
 
 
-def test_a_fake_job_takes_ten_seconds_unless_told(quiet: Server) -> None:
+def test_a_fake_job_takes_ten_seconds_by_default(workerless: Server) -> None:
     for body in (None, {}, {"seconds": 10}):
-        job = quiet.client.get(submit(quiet, "/fakejob/", body))
+        job = workerless.client.get(submit(workerless, "/fakejob/", body))
         assert job["params"] == {"seconds": 10}
-    nothing = quiet.http.post("/fakejob/", content=b"null", headers=JSON)
+    nothing = workerless.http.post("/fakejob/", content=b"null", headers=JSON)
     assert nothing.status_code == 202
 
 
@@ -181,10 +181,10 @@ def test_a_fake_job_takes_ten_seconds_unless_told(quiet: Server) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_fake_job_of_absurd_length_is_refused(server: Server, body: Any, pointer: str) -> None:
+def test_a_fake_job_of_invalid_length_is_refused(server: Server, body: Any, pointer: str) -> None:
     before = stored(server)
-    said = problem(server.http.post("/fakejob/", json=body), 422, "invalid_request")
-    assert pointer in [error["pointer"] for error in said["errors"]]
+    refusal = problem(server.http.post("/fakejob/", json=body), 422, "invalid_request")
+    assert pointer in [error["pointer"] for error in refusal["errors"]]
     assert stored(server) == before
 
 
@@ -197,26 +197,26 @@ def test_a_task_id_is_a_job_id(server: Server) -> None:
     assert (job["jobId"], job["type"], job["params"]) == (task_id, "add", {"x": 40, "y": 2})
     assert (job["script"], job["venv"], job["output"]) == (None, None, "42\n")
     failed = server.submit("exit(3)")
-    said = result_of(server, failed)
-    assert (said["status"], said["result"], said["error"]["code"]) == (
+    body = result_of(server, failed)
+    assert (body["status"], body["result"], body["error"]["code"]) == (
         "failed",
         None,
         "exit_nonzero",
     )
-    assert said["error"] == server.client.get(failed)["error"]
+    assert body["error"] == server.client.get(failed)["error"]
 
 
-def test_what_has_not_ended_has_no_result_yet(quiet: Server) -> None:
-    task_id = submit(quiet, "/add", {"x": 1, "y": 2})
+def test_a_task_that_has_not_ended_has_no_result(workerless: Server) -> None:
+    task_id = submit(workerless, "/add", {"x": 1, "y": 2})
     waiting = {"task_id": task_id, "status": "pending", "result": None, "error": None}
-    assert quiet.http.get(f"/result/{task_id}").json() == waiting
+    assert workerless.http.get(f"/result/{task_id}").json() == waiting
 
 
 @pytest.mark.parametrize(
     "task_id",
     [UNKNOWN_ID, UNKNOWN_ID.upper(), "x", "%2e%2e", "'", "%22", "%00", "%ff", "9" * 5000, "flush"],
 )
-def test_an_id_that_is_none_finds_nothing(server: Server, task_id: str) -> None:
+def test_an_invalid_or_unknown_id_is_not_found(server: Server, task_id: str) -> None:
     problem(server.http.get(f"/result/{task_id}"), 404, "not_found")
     answer = server.http.delete(f"/queue/{task_id}")
     problem(answer, 405 if task_id == "flush" else 404)
@@ -226,23 +226,23 @@ def test_an_id_that_is_none_finds_nothing(server: Server, task_id: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/queue", "/queue/"])
-def test_the_queue_lists_what_waits_and_what_was_revoked(quiet: Server, path: str) -> None:
-    before = quiet.http.get(path).json()
+def test_the_queue_lists_waiting_and_revoked_tasks(workerless: Server, path: str) -> None:
+    before = workerless.http.get(path).json()
     assert before["pending"] == before["scheduled"] == []
-    adding = submit(quiet, "/add", {"x": 1, "y": 2})
-    script = quiet.client.submit(HELLO)["jobId"]
-    later = quiet.client.submit({**HELLO, "delay": 3600})
-    gone = submit(quiet, "/fakejob")
-    quiet.http.delete(f"/queue/{gone}")
-    said = quiet.http.get(path).json()
-    assert set(said) == {"pending", "scheduled", "revoked", "totals"}
+    adding = submit(workerless, "/add", {"x": 1, "y": 2})
+    script = workerless.client.submit(HELLO)["jobId"]
+    later = workerless.client.submit({**HELLO, "delay": 3600})
+    gone = submit(workerless, "/fakejob")
+    workerless.http.delete(f"/queue/{gone}")
+    body = workerless.http.get(path).json()
+    assert set(body) == {"pending", "scheduled", "revoked", "totals"}
     states = ("pending", "scheduled", "revoked")
-    listed = {state: {i["task_id"]: i for i in said[state]} for state in states}
+    listed = {state: {i["task_id"]: i for i in body[state]} for state in states}
     assert set(listed["pending"]) == {adding, script}
     assert set(listed["scheduled"]) == {later["jobId"]}
     assert gone in listed["revoked"]
     revoked = before["totals"]["revoked"] + 1
-    assert said["totals"] == {"pending": 2, "scheduled": 1, "revoked": revoked}
+    assert body["totals"] == {"pending": 2, "scheduled": 1, "revoked": revoked}
     for items in listed.values():
         for item in items.values():
             assert set(item) == ITEM
@@ -254,45 +254,48 @@ def test_the_queue_lists_what_waits_and_what_was_revoked(quiet: Server, path: st
     assert listed["revoked"][gone]["name"] == "fakejob"
 
 
-def test_the_queue_lists_two_hundred_and_counts_them_all(quiet: Server) -> None:
+def test_the_queue_lists_at_most_200_of_each_and_counts_all(workerless: Server) -> None:
     for n in range(203):
-        submit(quiet, "/add", {"x": n, "y": 0})
-    said = quiet.http.get("/queue/").json()
-    assert len(said["pending"]) == 200
-    assert said["totals"]["pending"] == 203
+        submit(workerless, "/add", {"x": n, "y": 0})
+    body = workerless.http.get("/queue/").json()
+    assert len(body["pending"]) == 200
+    assert body["totals"]["pending"] == 203
 
 
-def store_large(quiet: Server) -> None:
+def store_large(workerless: Server) -> None:
     """Three jobs of 0.9 MB."""
     env = {f"LARGE{number}": "x" * 100_000 for number in range(9)}
     body = {"script": "hello.py", "venv": ".venv", "env": env}
     for _ in range(3):
-        assert quiet.http.post("/api/worker/jobs", json=body).status_code == 202
+        assert workerless.http.post("/api/worker/jobs", json=body).status_code == 202
 
 
-def test_large_jobs_are_in_the_queue_as_small_ones(quiet: Server) -> None:
-    store_large(quiet)
-    listed = quiet.http.get("/queue").json()
+def test_large_jobs_are_listed_in_the_queue_like_small_ones(workerless: Server) -> None:
+    store_large(workerless)
+    listed = workerless.http.get("/queue").json()
     assert len(listed["pending"]) == listed["totals"]["pending"] == 3
 
 
-def test_our_own_command_line_lists_large_jobs_as_small_ones(quiet: Server) -> None:
-    store_large(quiet)
+def test_the_command_line_lists_large_jobs_like_small_ones(workerless: Server) -> None:
+    store_large(workerless)
     jobs = [sys.executable, PROGRAM, "jobs", "--status", "pending", "--json", "-n"]
     for number in (2, 3, 4):
         answer = subprocess.run(
-            [*jobs, str(number)], env=clean_environ(url=quiet.url), capture_output=True, check=True
+            [*jobs, str(number)],
+            env=clean_environ(url=workerless.url),
+            capture_output=True,
+            check=True,
         )
         page = json.loads(answer.stdout)
         assert len(page["jobs"]) == min(number, 3)
         assert (page["nextCursor"] is None) == (number > 2)
 
 
-def test_what_ended_is_in_no_queue(server: Server) -> None:
+def test_a_task_that_ended_is_not_in_the_queue(server: Server) -> None:
     task_id = submit(server, "/add", {"x": 1, "y": 2})
     server.wait_for(task_id)
-    said = server.http.get("/queue/").json()
-    assert task_id not in str({**said, "revoked": []})
+    body = server.http.get("/queue/").json()
+    assert task_id not in str({**body, "revoked": []})
 
 
 # Revoke
@@ -300,20 +303,22 @@ def test_what_ended_is_in_no_queue(server: Server) -> None:
 
 @pytest.mark.parametrize("delay", [{}, {"delay": 3600}], ids=str)
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_what_has_not_started_is_revoked(quiet: Server, delay: Dict[str, int], slash: str) -> None:
-    task_id = quiet.client.submit({**HELLO, **delay})["jobId"]
+def test_a_task_that_has_not_started_is_revoked(
+    workerless: Server, delay: Dict[str, int], slash: str
+) -> None:
+    task_id = workerless.client.submit({**HELLO, **delay})["jobId"]
     for _ in range(2):  # saying it twice changes nothing
-        answer = quiet.http.delete(f"/queue/{task_id}{slash}")
-        said = {"task_id": task_id, "revoked": True}
-        assert (answer.status_code, answer.json()) == (200, said)
-    assert result_of(quiet, task_id)["status"] == "cancelled"
+        answer = workerless.http.delete(f"/queue/{task_id}{slash}")
+        body = {"task_id": task_id, "revoked": True}
+        assert (answer.status_code, answer.json()) == (200, body)
+    assert result_of(workerless, task_id)["status"] == "cancelled"
 
 
-def test_what_runs_or_has_ended_cannot_be_revoked(server: Server) -> None:
+def test_a_task_that_runs_or_has_ended_cannot_be_revoked(server: Server) -> None:
     task_id = submit(server, "/fakejob", {"seconds": 600})
     server.wait_for(task_id, "running")
-    said = problem(server.http.delete(f"/queue/{task_id}"), 409, "conflict")
-    assert f"DELETE /api/worker/jobs/{task_id}" in said["detail"]
+    refusal = problem(server.http.delete(f"/queue/{task_id}"), 409, "conflict")
+    assert f"DELETE /api/worker/jobs/{task_id}" in refusal["detail"]
     assert server.client.get(task_id)["cancelRequestedAt"] is None
     server.client.cancel(task_id)
     server.wait_for(task_id)
@@ -328,21 +333,23 @@ def test_what_runs_or_has_ended_cannot_be_revoked(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/queue/flush", "/queue/flush/"])
-def test_a_flush_cancels_all_that_waits(quiet: Server, path: str) -> None:
-    waiting = [submit(quiet, "/add", {"x": n, "y": 0}) for n in range(3)]
-    waiting += [quiet.client.submit({**HELLO, "delay": 3600})["jobId"] for _ in range(2)]
-    revoked = submit(quiet, "/fakejob")
-    quiet.http.delete(f"/queue/{revoked}")
-    before = quiet.client.get(revoked)
-    answer = quiet.http.post(path)
+def test_a_flush_cancels_all_waiting_tasks(workerless: Server, path: str) -> None:
+    waiting = [submit(workerless, "/add", {"x": n, "y": 0}) for n in range(3)]
+    waiting += [workerless.client.submit({**HELLO, "delay": 3600})["jobId"] for _ in range(2)]
+    revoked = submit(workerless, "/fakejob")
+    workerless.http.delete(f"/queue/{revoked}")
+    before = workerless.client.get(revoked)
+    answer = workerless.http.post(path)
     assert (answer.status_code, answer.json()) == (200, {"pending": 3, "scheduled": 2})
-    assert {quiet.client.get(task_id)["status"] for task_id in waiting} == {"cancelled"}
-    assert quiet.client.get(revoked) == before
-    assert quiet.http.post(path).json() == {"pending": 0, "scheduled": 0}
-    assert quiet.http.post(path, json={}).json() == {"pending": 0, "scheduled": 0}
+    assert {workerless.client.get(task_id)["status"] for task_id in waiting} == {"cancelled"}
+    assert workerless.client.get(revoked) == before
+    assert workerless.http.post(path).json() == {"pending": 0, "scheduled": 0}
+    assert workerless.http.post(path, json={}).json() == {"pending": 0, "scheduled": 0}
 
 
-def test_a_flush_touches_nothing_that_runs_or_has_ended(make_server: Callable[..., Server]) -> None:
+def test_a_flush_does_not_touch_tasks_that_run_or_have_ended(
+    make_server: Callable[..., Server],
+) -> None:
     server = make_server(workers=1)
     done = submit(server, "/add", {"x": 1, "y": 2})
     ended = server.wait_for(done)

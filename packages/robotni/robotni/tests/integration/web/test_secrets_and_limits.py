@@ -1,7 +1,7 @@
-"""The closed door from within: rows that nobody should have written, secrets, connections.
+"""Security beyond single requests: hostile rows in the queue, secrets, connections to the network.
 
-Who is refused at the door, request by request, is in `test_guard.py`; scripts that are swapped for
-a link are in `chaos/test_swapped_script.py`.
+Which requests are refused is in `test_security.py`; scripts that are swapped for a link are in
+`chaos/test_swapped_script.py`.
 """
 
 import inspect
@@ -25,7 +25,7 @@ from robotni.tests.processes import PROGRAM, Server, eventually, free_port
 from robotni.tests.unit.consumer.test_huey_queue import huey_of
 from robotni.web import security as guard
 
-TOKEN = "a-token-that-nobody-may-see"
+TOKEN = "a-token-to-be-kept-secret"
 SECRET = "v4lue-that-nobody-may-see"
 SURPLUS = 2000 if sys.version_info < (3, 9) else 10_000
 
@@ -67,8 +67,8 @@ def test_a_pickle_bomb_random_bytes_and_surplus_messages_run_nothing_and_stop_no
     house.store.close()
 
 
-def test_a_pickle_bomb_does_not_go_off_in_the_web_process_either(tmp_path: Path) -> None:
-    for server in serving(tmp_path, autostart=0):  # so that nobody takes it from the table
+def test_a_pickle_bomb_is_not_loaded_in_the_web_process(tmp_path: Path) -> None:
+    for server in serving(tmp_path, autostart=0):  # so that no worker takes it from the table
         waiting = server.client.submit(HELLO)["jobId"]
         house = House(server.project, data_dir=server.data)
         huey_of(house).storage.close()  # Huey has made its tables
@@ -86,7 +86,7 @@ def test_a_pickle_bomb_does_not_go_off_in_the_web_process_either(tmp_path: Path)
         house.store.close()
 
 
-def test_values_and_token_are_in_no_answer_and_no_log(server: Server) -> None:
+def test_environment_values_and_the_token_are_in_no_answer_and_no_log(server: Server) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     job_id = server.submit("import time; time.sleep(0.5); exit(3)", env={"API_KEY": SECRET})
     bad = server.http.post(

@@ -1,4 +1,4 @@
-"""Who is refused, request by request, by a real server; and that nothing of a refused one stays."""
+"""Which requests a real server refuses, and that nothing of a refused request is stored."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ from robotni.web.problems import render
 from robotni.web.security import SecurityMiddleware
 
 JOBS = "/api/worker/jobs"
-TOKEN = "a-token-that-nobody-may-see"
+TOKEN = "a-token-to-be-kept-secret"
 PAGE = "http://localhost:3000"
 
 
@@ -32,19 +32,19 @@ def stack(request: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
-    """Runs nothing, so what was stored stays pending."""
-    yield from serving(tmp_path_factory.mktemp("quiet"), stack=stack, autostart=0)
+def workerless(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
+    """Starts no worker, so that what is stored stays pending."""
+    yield from serving(tmp_path_factory.mktemp("workerless"), stack=stack, autostart=0)
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
-    yield from serving(tmp_path_factory.mktemp("locked"), stack=stack, token=TOKEN)
+def with_token(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("with_token"), stack=stack, token=TOKEN)
 
 
 @pytest.fixture(scope="module")
-def friendly(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
-    project = tmp_path_factory.mktemp("friendly")
+def with_settings(tmp_path_factory: pytest.TempPathFactory, stack: str) -> Iterator[Server]:
+    project = tmp_path_factory.mktemp("with_settings")
     settings = {"allowed_origins": PAGE, "allowed_hosts": "Robotni.example, 127.0.0.1"}
     yield from serving(project, stack=stack, autostart=0, **settings)
 
@@ -62,8 +62,8 @@ def post(server: Server, headers: Dict[str, str], body: Any = HELLO) -> Any:
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"]
 )
-def test_json_is_served(quiet: Server, kind: str) -> None:
-    assert post(quiet, {"Content-Type": kind}).status_code == 202
+def test_a_json_body_is_accepted(workerless: Server, kind: str) -> None:
+    assert post(workerless, {"Content-Type": kind}).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -81,32 +81,32 @@ def test_json_is_served(quiet: Server, kind: str) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("path", [JOBS, "/add/", "/fakejob", "/queue/flush/"])
-def test_a_body_that_does_not_say_it_is_json_is_refused(
-    quiet: Server, path: str, headers: Dict[str, str]
+def test_a_body_that_is_not_declared_as_json_is_refused(
+    workerless: Server, path: str, headers: Dict[str, str]
 ) -> None:
-    before = stored(quiet)
-    answer = quiet.http.post(path, content=b'{"x": 5, "y": 3}', headers=headers)
+    before = stored(workerless)
+    answer = workerless.http.post(path, content=b'{"x": 5, "y": 3}', headers=headers)
     assert "Content-Type: application/json" in problem(answer, 415, "not_json")["detail"]
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
-def test_two_content_types_are_none(quiet: Server) -> None:
-    head = f"POST /add HTTP/1.1\r\nHost: 127.0.0.1:{quiet.port}\r\nContent-Length: 13\r\n"
+def test_two_content_types_are_refused(workerless: Server) -> None:
+    head = f"POST /add HTTP/1.1\r\nHost: 127.0.0.1:{workerless.port}\r\nContent-Length: 13\r\n"
     kinds = "Content-Type: application/json\r\nContent-Type: text/plain\r\n\r\n"
-    problem(raw(quiet, (head + kinds + '{"x":1,"y":2}').encode()), 415)
+    problem(raw(workerless, (head + kinds + '{"x":1,"y":2}').encode()), 415)
 
 
 @pytest.mark.parametrize("path", ["/fakejob/", "/queue/flush/"])
-def test_a_post_without_a_body_needs_no_content_type(quiet: Server, path: str) -> None:
-    answer = quiet.http.post(path)
+def test_a_post_without_a_body_needs_no_content_type(workerless: Server, path: str) -> None:
+    answer = workerless.http.post(path)
     assert answer.status_code in (200, 202)
 
 
-def test_a_retry_needs_no_content_type(locked: Server) -> None:
+def test_a_retry_needs_no_content_type(with_token: Server) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    job_id = locked.submit("")
-    locked.wait_for(job_id)
-    assert locked.http.post(f"{JOBS}/{job_id}/retry", headers=bearer).status_code == 202
+    job_id = with_token.submit("")
+    with_token.wait_for(job_id)
+    assert with_token.http.post(f"{JOBS}/{job_id}/retry", headers=bearer).status_code == 202
 
 
 # Origin
@@ -123,8 +123,8 @@ def test_a_retry_needs_no_content_type(locked: Server) -> None:
     ],
     ids=str,
 )
-def test_our_own_page_may(quiet: Server, headers: Dict[str, str]) -> None:
-    assert post(quiet, {**JSON, **headers}).status_code == 202
+def test_a_page_of_the_same_origin_may_submit(workerless: Server, headers: Dict[str, str]) -> None:
+    assert post(workerless, {**JSON, **headers}).status_code == 202
 
 
 FOREIGN = [
@@ -149,80 +149,84 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_a_page_of_another_origin_may_not(quiet: Server, headers: Dict[str, str]) -> None:
-    before = stored(quiet)
-    port = str(quiet.port)
+def test_a_page_of_another_origin_may_not_submit(
+    workerless: Server, headers: Dict[str, str]
+) -> None:
+    before = stored(workerless)
+    port = str(workerless.port)
     head = "".join(f"{n}: {v.replace('PORT', port)}\r\n" for n, v in headers.items())
     body = json.dumps(HELLO)
     request = (
         f"POST {JOBS} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
     )
-    refused = problem(raw(quiet, request.encode("latin-1")), 403, "origin_not_allowed")
+    refused = problem(raw(workerless, request.encode("latin-1")), 403, "origin_not_allowed")
     assert "ROBOTNI_ALLOWED_ORIGINS" in refused["detail"]
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
-def test_two_origins_are_foreign(quiet: Server) -> None:
-    own = f"Origin: http://127.0.0.1:{quiet.port}\r\n"
-    head = f"POST /queue/flush HTTP/1.1\r\nHost: 127.0.0.1:{quiet.port}\r\n{own}"
-    problem(raw(quiet, f"{head}Origin: https://evil.example\r\n\r\n".encode()), 403)
+def test_two_origins_are_refused(workerless: Server) -> None:
+    own = f"Origin: http://127.0.0.1:{workerless.port}\r\n"
+    head = f"POST /queue/flush HTTP/1.1\r\nHost: 127.0.0.1:{workerless.port}\r\n{own}"
+    problem(raw(workerless, f"{head}Origin: https://evil.example\r\n\r\n".encode()), 403)
 
 
-def test_a_delete_from_a_foreign_page_leaves_the_job_alone(quiet: Server) -> None:
-    job_id = quiet.client.submit(HELLO)["jobId"]
+def test_a_delete_from_a_page_of_another_origin_does_not_touch_the_job(workerless: Server) -> None:
+    job_id = workerless.client.submit(HELLO)["jobId"]
     for path in (f"{JOBS}/{job_id}", f"/queue/{job_id}"):
-        answer = quiet.http.delete(path, headers={"Origin": "https://evil.example"})
+        answer = workerless.http.delete(path, headers={"Origin": "https://evil.example"})
         problem(answer, 403, "origin_not_allowed")
-    job = quiet.client.get(job_id)
+    job = workerless.client.get(job_id)
     assert (job["status"], job["cancelRequestedAt"]) == ("pending", None)
 
 
-def test_a_foreign_page_can_read_nothing(quiet: Server) -> None:
-    answer = quiet.http.get(JOBS, headers={"Origin": "https://evil.example"})
+def test_a_page_of_another_origin_can_read_nothing(workerless: Server) -> None:
+    answer = workerless.http.get(JOBS, headers={"Origin": "https://evil.example"})
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
-def test_a_preflight_from_a_foreign_origin_is_allowed_nothing(
-    quiet: Server, friendly: Server, method: str
+def test_a_preflight_from_another_origin_is_refused(
+    workerless: Server, with_settings: Server, method: str
 ) -> None:
     asks = {
         "Origin": "https://evil.example",
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": "content-type",
     }
-    for server in (quiet, friendly):
+    for server in (workerless, with_settings):
         answer = server.http.options(JOBS, headers=asks)
         assert not [name for name in answer.headers if name.startswith("access-control-allow")]
         problem(answer, 403, "origin_not_allowed")
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin", "none", None])
-def test_an_allowed_origin_is_served_whatever_the_fetch_site(friendly: Server, site: str) -> None:
+def test_an_allowed_origin_is_served_whatever_the_fetch_site(
+    with_settings: Server, site: str
+) -> None:
     headers = {**JSON, "Origin": PAGE, **({"Sec-Fetch-Site": site} if site else {})}
-    answer = post(friendly, headers)
+    answer = post(with_settings, headers)
     assert answer.status_code == 202
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert "Location" in answer.headers["access-control-expose-headers"]
 
 
-def test_an_allowed_origin_passes_its_preflight(friendly: Server) -> None:
+def test_an_allowed_origin_passes_its_preflight(with_settings: Server) -> None:
     asks = {
         "Origin": PAGE,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type,idempotency-key",
     }
-    answer = friendly.http.options(JOBS, headers=asks)
+    answer = with_settings.http.options(JOBS, headers=asks)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE
 
 
-def test_where_some_origins_are_allowed_others_still_are_not(friendly: Server) -> None:
+def test_origins_that_are_not_in_the_setting_are_refused(with_settings: Server) -> None:
     for origin in ("http://localhost:3001", "https://localhost:3000", f"{PAGE}.evil.example"):
-        problem(post(friendly, {**JSON, "Origin": origin}), 403, "origin_not_allowed")
-    own = {**JSON, "Origin": friendly.url}
-    assert post(friendly, own).status_code == 202
+        problem(post(with_settings, {**JSON, "Origin": origin}), 403, "origin_not_allowed")
+    own = {**JSON, "Origin": with_settings.url}
+    assert post(with_settings, own).status_code == 202
 
 
 # Host
@@ -231,9 +235,9 @@ def test_where_some_origins_are_allowed_others_still_are_not(friendly: Server) -
 @pytest.mark.parametrize(
     "host", ["localhost:PORT", "LOCALHOST:PORT", "127.0.0.1", "[::1]:PORT", "localhost:9", "[::1]"]
 )
-def test_an_allowed_host_is_served_at_any_port(quiet: Server, host: str) -> None:
-    named = host.replace("PORT", str(quiet.port))
-    answer = raw(quiet, f"GET /livez HTTP/1.1\r\nHost: {named}\r\n\r\n".encode())
+def test_an_allowed_host_is_served_at_any_port(workerless: Server, host: str) -> None:
+    named = host.replace("PORT", str(workerless.port))
+    answer = raw(workerless, f"GET /livez HTTP/1.1\r\nHost: {named}\r\n\r\n".encode())
     assert answer.status_code == 200
 
 
@@ -261,9 +265,9 @@ def test_an_allowed_host_is_served_at_any_port(quiet: Server, host: str) -> None
         "",
     ],
 )
-def test_another_host_is_refused(quiet: Server, host: str) -> None:
-    named = host.replace("PORT", str(quiet.port))
-    answer = raw(quiet, f"GET {JOBS} HTTP/1.1\r\nHost: {named}\r\n\r\n".encode())
+def test_another_host_is_refused(workerless: Server, host: str) -> None:
+    named = host.replace("PORT", str(workerless.port))
+    answer = raw(workerless, f"GET {JOBS} HTTP/1.1\r\nHost: {named}\r\n\r\n".encode())
     assert answer.status_code in (400, 403)
     refused = problem(answer, answer.status_code)
     assert answer.status_code == 400 or "ROBOTNI_ALLOWED_HOSTS" in refused["detail"]
@@ -278,19 +282,21 @@ def test_another_host_is_refused(quiet: Server, host: str) -> None:
         b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n",
     ],
 )
-def test_no_host_and_two_hosts_are_refused(quiet: Server, head: bytes) -> None:
-    assert raw(quiet, head + b"\r\n").status_code in (400, 403)
+def test_no_host_and_two_hosts_are_refused(workerless: Server, head: bytes) -> None:
+    assert raw(workerless, head + b"\r\n").status_code in (400, 403)
 
 
-def test_the_hosts_that_are_allowed_can_be_set(friendly: Server) -> None:
-    assert friendly.http.get("/livez", headers={"Host": "robotni.example"}).status_code == 200
-    problem(friendly.http.get("/livez", headers={"Host": "localhost"}), 403, "host_not_allowed")
+def test_the_hosts_that_are_allowed_can_be_set(with_settings: Server) -> None:
+    assert with_settings.http.get("/livez", headers={"Host": "robotni.example"}).status_code == 200
+    problem(
+        with_settings.http.get("/livez", headers={"Host": "localhost"}), 403, "host_not_allowed"
+    )
 
 
 @pytest.mark.parametrize(
     ("host", "exposed"), [("127.0.0.1", False), ("::1", False), ("192.0.2.1", True)]
 )
-def test_whoever_is_reached_by_an_address_for_others_needs_a_token(
+def test_a_server_that_others_can_reach_needs_a_token(
     tmp_path: Path, host: str, exposed: bool
 ) -> None:
     for settings in (
@@ -305,9 +311,9 @@ def test_whoever_is_reached_by_an_address_for_others_needs_a_token(
 # Order
 
 
-def test_the_first_of_many_faults_is_told(locked: Server) -> None:
-    """A request wrong in every way, mended one by one."""
-    faults: List[Tuple[Dict[str, str], int, str]] = [
+def test_checks_are_made_in_the_promised_order(with_token: Server) -> None:
+    """A request that is wrong in every way, corrected step by step."""
+    wrong: List[Tuple[Dict[str, str], int, str]] = [
         ({"Content-Length": str(MAX_BODY + 1)}, 413, "body_too_large"),
         ({"Host": "evil.example"}, 403, "host_not_allowed"),
         ({"Origin": "https://other.example"}, 403, "origin_not_allowed"),
@@ -315,7 +321,7 @@ def test_the_first_of_many_faults_is_told(locked: Server) -> None:
         ({"Content-Type": "text/plain"}, 415, "not_json"),
     ]
     right = {
-        "Host": f"127.0.0.1:{locked.port}",
+        "Host": f"127.0.0.1:{with_token.port}",
         "Authorization": f"Bearer {TOKEN}",
         "Content-Type": "application/json",
     }
@@ -323,13 +329,13 @@ def test_the_first_of_many_faults_is_told(locked: Server) -> None:
     def ask(headers: Dict[str, str], body: str) -> Any:
         sent = {"Content-Length": str(len(body)), **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-        return raw(locked, f"POST {JOBS} HTTP/1.1\r\n{head}\r\n{body}".encode())
+        return raw(with_token, f"POST {JOBS} HTTP/1.1\r\n{head}\r\n{body}".encode())
 
     outside = '{"script": "/etc/passwd", "venv": ".venv", "typo": 1}'
-    for mended, (_, status, code) in enumerate(faults):
+    for corrected, (_, status, code) in enumerate(wrong):
         headers = dict(right)
-        for wrong, _, _ in reversed(faults[mended:]):
-            headers.update(wrong)
+        for changes, _, _ in reversed(wrong[corrected:]):
+            headers.update(changes)
         problem(ask(headers, "{"), status, code)
     problem(ask(right, "{"), 422, "invalid_json")
     assert problem(ask(right, outside), 422)["errors"][0]["pointer"] == "/typo"
@@ -359,27 +365,27 @@ def test_the_first_of_many_faults_is_told(locked: Server) -> None:
     ],
     ids=str,
 )
-def test_without_the_token_nothing_is_served(locked: Server, headers: Any) -> None:
+def test_without_the_token_nothing_is_served(with_token: Server, headers: Any) -> None:
     head = "".join(f"{name}: {value}\r\n" for name, value in headers)
     request = f"GET {JOBS} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode("latin-1")
-    answer = raw(locked, request)
+    answer = raw(with_token, request)
     assert "Authorization: Bearer" in problem(answer, 401, "token_required")["detail"]
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_with_the_token_everything_is_served(locked: Server, scheme: str) -> None:
+def test_with_the_token_everything_is_served(with_token: Server, scheme: str) -> None:
     bearer = {"Authorization": f"{scheme} {TOKEN}"}
-    assert locked.http.get(JOBS, headers=bearer).status_code == 200
-    assert locked.http.post("/add", json={"x": 1, "y": 2}, headers=bearer).status_code == 202
+    assert with_token.http.get(JOBS, headers=bearer).status_code == 200
+    assert with_token.http.post("/add", json={"x": 1, "y": 2}, headers=bearer).status_code == 202
 
 
-def test_a_token_in_the_url_is_none(locked: Server) -> None:
+def test_a_token_in_the_url_does_not_count(with_token: Server) -> None:
     for name in ("token", "access_token", "Authorization"):
-        problem(locked.http.get(JOBS, params={name: TOKEN}), 401)
-        problem(locked.http.get(JOBS, params={name: f"Bearer {TOKEN}"}), 401)
-    user = f"http://x:{TOKEN}@127.0.0.1:{locked.port}{JOBS}"
-    problem(locked.http.get(user), 401)
+        problem(with_token.http.get(JOBS, params={name: TOKEN}), 401)
+        problem(with_token.http.get(JOBS, params={name: f"Bearer {TOKEN}"}), 401)
+    user = f"http://x:{TOKEN}@127.0.0.1:{with_token.port}{JOBS}"
+    problem(with_token.http.get(user), 401)
 
 
 @pytest.mark.parametrize(
@@ -396,8 +402,8 @@ def test_a_token_in_the_url_is_none(locked: Server) -> None:
         "/webdemo/",
     ],
 )
-def test_what_tells_nothing_needs_no_token(locked: Server, path: str) -> None:
-    assert locked.http.get(path).status_code in (200, 307)
+def test_open_paths_need_no_token(with_token: Server, path: str) -> None:
+    assert with_token.http.get(path).status_code in (200, 307)
 
 
 @pytest.mark.parametrize(
@@ -419,24 +425,24 @@ def test_what_tells_nothing_needs_no_token(locked: Server, path: str) -> None:
         "/nothing-here",
     ],
 )
-def test_everything_else_needs_the_token(locked: Server, path: str) -> None:
-    answer = raw(locked, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+def test_all_other_paths_need_the_token(with_token: Server, path: str) -> None:
+    answer = raw(with_token, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     if path.startswith("/webdemo/"):
         problem(answer, 404)
     else:
         problem(answer, 401, "token_required")
 
 
-def test_the_token_is_in_no_log_and_in_no_script(locked: Server) -> None:
-    job_id = locked.submit("import os\nprint(sorted(os.environ.items()))")
-    job = locked.wait_for(job_id)
+def test_the_token_is_in_no_log_and_in_no_script(with_token: Server) -> None:
+    job_id = with_token.submit("import os\nprint(sorted(os.environ.items()))")
+    job = with_token.wait_for(job_id)
     assert "ROBOTNI_JOB_ID" in job["output"]
-    locked.http.get(JOBS, params={"token": TOKEN})
-    locked.http.get(JOBS, headers={"Authorization": "Bearer a-wrong-token"})
-    for text in (locked.log(), locked.worker_log(), job["output"]):
+    with_token.http.get(JOBS, params={"token": TOKEN})
+    with_token.http.get(JOBS, headers={"Authorization": "Bearer a-wrong-token"})
+    for text in (with_token.log(), with_token.worker_log(), job["output"]):
         assert TOKEN not in text
         assert "a-wrong-token" not in text
-    for process in (*locked.workers(), *locked.shims()):
+    for process in (*with_token.workers(), *with_token.shims()):
         assert TOKEN not in " ".join(process.environ().values())
 
 
@@ -444,17 +450,17 @@ def test_the_token_is_in_no_log_and_in_no_script(locked: Server) -> None:
 
 
 @pytest.mark.parametrize("way", ["length", "chunked"])
-def test_a_body_of_300_mb_is_refused_and_not_kept(quiet: Server, way: str) -> None:
-    assert quiet.process is not None
-    process = psutil.Process(quiet.process.pid)
-    problem(post(quiet, {}, b"x" * MAX_BODY), 415)  # as much as is ever read: warm
+def test_a_body_of_300_mb_is_refused_and_not_kept(workerless: Server, way: str) -> None:
+    assert workerless.process is not None
+    process = psutil.Process(workerless.process.pid)
+    problem(post(workerless, {}, b"x" * MAX_BODY), 415)  # as much as is ever read: warm
     before = process.memory_info().rss
     block = b"x" * 65536
     head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     framing = "Transfer-Encoding: chunked" if way == "chunked" else "Content-Length: 300000000"
     piece = b"10000\r\n" + block + b"\r\n" if way == "chunked" else block
     sent = 0
-    with Wire(quiet) as wire:
+    with Wire(workerless) as wire:
         wire.send(f"{head}{framing}\r\n\r\n".encode())
         try:
             while sent < 300_000_000:
@@ -469,34 +475,34 @@ def test_a_body_of_300_mb_is_refused_and_not_kept(quiet: Server, way: str) -> No
     assert process.memory_info().rss - before < 5_000_000
 
 
-def test_nothing_is_kept_of_the_bodies_of_who_shows_no_token(locked: Server) -> None:
-    assert locked.process is not None
-    process = psutil.Process(locked.process.pid)
+def test_bodies_of_requests_without_the_token_are_not_kept(with_token: Server) -> None:
+    assert with_token.process is not None
+    process = psutil.Process(with_token.process.pid)
     head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with ExitStack() as strangers:
-        wires = [strangers.enter_context(Wire(locked)) for _ in range(60)]
+        wires = [strangers.enter_context(Wire(with_token)) for _ in range(60)]
         before = process.memory_info().rss
         for wire in wires:
             wire.send(f"{head}Content-Length: {MAX_BODY}\r\n\r\n".encode() + b" " * (MAX_BODY - 1))
-        assert locked.http.get("/livez").is_success
+        assert with_token.http.get("/livez").is_success
         assert process.memory_info().rss - before < 30 * MAX_BODY
         for wire in wires:
             wire.send(b" ")
             problem(wire.answer(), 401, "token_required")
 
 
-def test_a_body_of_one_mib_is_read_and_one_byte_more_is_not(quiet: Server) -> None:
+def test_a_body_of_one_mib_is_read_and_one_byte_more_is_not(workerless: Server) -> None:
     full = json.dumps({"x": 1, "y": 2}).encode().ljust(MAX_BODY)
-    assert quiet.http.post("/add", content=full, headers=JSON).status_code == 202
-    problem(quiet.http.post("/add", content=full + b" ", headers=JSON), 413)
-    problem(quiet.http.post("/add", content=iter([full, b" "]), headers=JSON), 413)
-    assert quiet.http.post("/add", content=iter([full[:9], full[9:]]), headers=JSON).is_success
+    assert workerless.http.post("/add", content=full, headers=JSON).status_code == 202
+    problem(workerless.http.post("/add", content=full + b" ", headers=JSON), 413)
+    problem(workerless.http.post("/add", content=iter([full, b" "]), headers=JSON), 413)
+    assert workerless.http.post("/add", content=iter([full[:9], full[9:]]), headers=JSON).is_success
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1e9", "0x10", "5, 6", "\xb2", "", "9" * 5000])
-def test_an_absurd_length_is_refused(quiet: Server, length: str) -> None:
+def test_an_invalid_content_length_is_refused(workerless: Server, length: str) -> None:
     head = f"POST /add HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{{}}"
-    answer = raw(quiet, head.encode("latin-1"))
+    answer = raw(workerless, head.encode("latin-1"))
     assert answer.status_code in (400, 413)
     problem(answer, answer.status_code)
 
@@ -504,19 +510,19 @@ def test_an_absurd_length_is_refused(quiet: Server, length: str) -> None:
 @pytest.mark.parametrize(
     "lines", [["X: " + "a" * 100_000], ["X: " + "a" * 17_000], [f"X{n}: y" for n in range(2000)]]
 )
-def test_too_many_headers_are_refused(quiet: Server, lines: List[str]) -> None:
+def test_too_many_headers_are_refused(workerless: Server, lines: List[str]) -> None:
     head = "\r\n".join(["GET /livez HTTP/1.1", "Host: localhost", *lines])
-    answer = raw(quiet, f"{head}\r\n\r\n".encode())
+    answer = raw(workerless, f"{head}\r\n\r\n".encode())
     assert answer.status_code in (400, 431)
     problem(answer, answer.status_code)
 
 
-def test_the_headers_of_a_browser_are_few_enough(quiet: Server) -> None:
+def test_the_headers_of_a_browser_are_accepted(workerless: Server) -> None:
     cookies = {"Cookie": "c" * 8000, **{f"X-{n}": "y" * 40 for n in range(60)}}
-    assert quiet.http.get("/livez", headers=cookies).status_code == 200
+    assert workerless.http.get("/livez", headers=cookies).status_code == 200
 
 
-# Bodies that are none
+# Bodies that are not valid
 
 
 @pytest.mark.parametrize(
@@ -562,52 +568,54 @@ def test_the_headers_of_a_browser_are_few_enough(quiet: Server) -> None:
     ids=lambda body: repr(body[:60]),
 )
 @pytest.mark.parametrize("path", [JOBS, "/add", "/fakejob"])
-def test_a_body_that_is_no_usable_json_is_refused(quiet: Server, path: str, body: bytes) -> None:
-    before = stored(quiet)
-    problem(quiet.http.post(path, content=body, headers=JSON), 422)
-    assert stored(quiet) == before
-    assert quiet.http.get(JOBS).status_code == 200
+def test_a_body_that_is_not_valid_json_is_refused(
+    workerless: Server, path: str, body: bytes
+) -> None:
+    before = stored(workerless)
+    problem(workerless.http.post(path, content=body, headers=JSON), 422)
+    assert stored(workerless) == before
+    assert workerless.http.get(JOBS).status_code == 200
 
 
-def test_a_pair_of_surrogates_is_one_character(quiet: Server) -> None:
+def test_a_pair_of_surrogates_is_one_character(workerless: Server) -> None:
     body = b'{"script": "hello.py", "venv": ".venv", "args": ["\\ud83d\\ude00"]}'
-    assert post(quiet, JSON, body).json()["args"] == ["\N{GRINNING FACE}"]
+    assert post(workerless, JSON, body).json()["args"] == ["\N{GRINNING FACE}"]
 
 
-def test_of_a_key_given_twice_the_last_is_checked_and_run(quiet: Server) -> None:
+def test_the_last_of_two_equal_keys_is_checked_and_run(workerless: Server) -> None:
     inside, outside = b'"script": "hello.py"', b'"script": "/etc/passwd"'
-    answer = post(quiet, JSON, b"{%s, %s, %s}" % (outside, inside, b'"venv": ".venv"'))
-    assert answer.json()["script"] == str(quiet.project / "hello.py")
-    before = stored(quiet)
-    refused = post(quiet, JSON, b"{%s, %s, %s}" % (inside, outside, b'"venv": ".venv"'))
+    answer = post(workerless, JSON, b"{%s, %s, %s}" % (outside, inside, b'"venv": ".venv"'))
+    assert answer.json()["script"] == str(workerless.project / "hello.py")
+    before = stored(workerless)
+    refused = post(workerless, JSON, b"{%s, %s, %s}" % (inside, outside, b'"venv": ".venv"'))
     assert problem(refused, 422)["errors"][0]["pointer"] == "/script"
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
-def test_nesting_that_is_allowed_can_be_read_back(quiet: Server) -> None:
+def test_the_deepest_allowed_nesting_can_be_read_back(workerless: Server) -> None:
     params: Any = 1
     for _ in range(95):
         params = [params]
-    job = post(quiet, JSON, {**HELLO, "params": {"x": params}}).json()
-    assert quiet.client.get(job["jobId"])["params"] == {"x": params}
+    job = post(workerless, JSON, {**HELLO, "params": {"x": params}}).json()
+    assert workerless.client.get(job["jobId"])["params"] == {"x": params}
 
 
-def test_a_body_that_ends_early_is_not_run_though_it_is_valid(quiet: Server) -> None:
-    before = stored(quiet)
-    with Wire(quiet) as wire:
+def test_a_body_that_ends_early_is_refused_though_it_is_valid_json(workerless: Server) -> None:
+    before = stored(workerless)
+    with Wire(workerless) as wire:
         head = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         wire.send(f"{head}Content-Length: 1000\r\n\r\n{json.dumps(HELLO)}".encode())
         time.sleep(0.2)
     time.sleep(0.3)
-    assert stored(quiet) == before
+    assert stored(workerless) == before
 
 
 # Headers of answers
 
 
-def test_every_answer_carries_the_headers(quiet: Server, locked: Server) -> None:
-    job_id = quiet.client.submit(HELLO)["jobId"]
-    http = quiet.http
+def test_every_answer_has_the_security_headers(workerless: Server, with_token: Server) -> None:
+    job_id = workerless.client.submit(HELLO)["jobId"]
+    http = workerless.http
     tag = http.get(f"{JOBS}/{job_id}").headers["etag"]
     answers = [
         http.get(f"{JOBS}/{job_id}"),
@@ -634,8 +642,8 @@ def test_every_answer_carries_the_headers(quiet: Server, locked: Server) -> None
         http.get("/livez"),
         http.get("/livez", headers={"Host": "evil.example"}),
         http.post("/add", headers={"Origin": "null"}),
-        locked.http.get(JOBS),
-        raw(quiet, b"no HTTP at all\r\n\r\n"),
+        with_token.http.get(JOBS),
+        raw(workerless, b"no HTTP at all\r\n\r\n"),
     ]
     seen = {answer.status_code for answer in answers}
     assert seen == {200, 202, 304, 307, 400, 401, 403, 404, 405, 409, 413, 415, 416, 422}
@@ -650,9 +658,9 @@ def test_every_answer_carries_the_headers(quiet: Server, locked: Server) -> None
 
 
 @pytest.mark.parametrize("path", ["/webdemo", "/docs"])
-def test_pages_have_a_strict_policy(quiet: Server, path: str) -> None:
+def test_pages_have_a_strict_content_security_policy(workerless: Server, path: str) -> None:
     rules = {}
-    for rule in quiet.http.get(path).headers["content-security-policy"].split(";"):
+    for rule in workerless.http.get(path).headers["content-security-policy"].split(";"):
         name, *values = rule.split()
         rules[name] = values
     assert rules["default-src"] == ["'none'"]
@@ -706,7 +714,7 @@ def is_open(port: int) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/webdemo", "/docs", JOBS, "/queue"])
-def test_a_foreign_server_open_to_all_without_a_token_answers_403(
+def test_a_foreign_server_that_is_exposed_without_a_token_answers_403(
     foreign: Dict[str, Server], path: str
 ) -> None:
     answer = foreign["open"].http.get(path)
@@ -714,7 +722,7 @@ def test_a_foreign_server_open_to_all_without_a_token_answers_403(
     problem(foreign["open"].http.post(path, json=HELLO), 403, "exposed_without_token")
 
 
-def test_a_server_that_cannot_look_where_it_listens_counts_as_open_to_all() -> None:
+def test_a_server_that_cannot_find_out_where_it_listens_counts_as_exposed() -> None:
     """In a PID namespace of its own with the /proc of another one."""
     look = "from robotni.web.security import _listens_beyond_loopback as look; print(look(1))"
     command = ["unshare", "--pid", "--fork", sys.executable, "-c", look]
@@ -727,7 +735,7 @@ def test_a_server_that_cannot_look_where_it_listens_counts_as_open_to_all() -> N
     assert (seen.returncode, seen.stdout) == (0, "True\n"), seen.stderr
 
 
-def test_a_foreign_server_open_to_all_with_a_token_serves_who_shows_it(
+def test_a_foreign_server_that_is_exposed_serves_requests_with_the_token(
     foreign: Dict[str, Server],
 ) -> None:
     problem(foreign["token"].http.get(JOBS), 401)
@@ -744,7 +752,7 @@ def test_a_token_in_the_url_is_in_no_log_of_a_foreign_server_either(
     assert TOKEN not in foreign["token"].log()
 
 
-def test_under_a_foreign_server_the_guard_stands_before_the_framework(
+def test_under_a_foreign_server_requests_are_checked_before_the_framework_parses(
     foreign: Dict[str, Server],
 ) -> None:
     http = foreign["loopback"].http
@@ -754,7 +762,7 @@ def test_under_a_foreign_server_the_guard_stands_before_the_framework(
     assert http.get("/livez").status_code == 200
 
 
-def test_below_a_path_of_its_own_links_lead_back_there(foreign: Dict[str, Server]) -> None:
+def test_under_a_root_path_links_include_it(foreign: Dict[str, Server]) -> None:
     http = foreign["loopback"].http
     assert urljoin("/robotni/", http.get("/").headers["location"]) == "/robotni/webdemo"
     folder = foreign["loopback"].project

@@ -1,4 +1,4 @@
-// At one glance: what the worker does, what waits, whether the promises are kept.
+// The figures at the top: what the worker does, what waits, how much stays within its limits.
 
 import { get } from "./api.js";
 import { html } from "./html.js";
@@ -6,15 +6,15 @@ import { Moment } from "./parts.js";
 import { usePolled } from "./poll.js";
 import { duration } from "./text.js";
 
-/** The figures of the server; undefined until they have come. */
+/** The server's figures; undefined until they are loaded. */
 export function useStatus() {
   return usePolled("status", () => get("api/worker/status"));
 }
 
-export function Glance({ status }) {
+export function Overview({ status }) {
   const { workers, queue, slo, nextWake } = status;
   const oldest = queue.oldestPendingSeconds;
-  return html`<dl id="glance" class="glance" aria-label="At one glance">
+  return html`<dl id="overview" class="overview" aria-label="Overview">
     <${Figure} name="Workers busy" note=${`consumer ${workers.consumer}`}>
       ${workers.busy}<small> of ${workers.max}</small>
       <meter max=${workers.max} value=${workers.busy} aria-label="Workers busy"></meter>
@@ -28,7 +28,7 @@ export function Glance({ status }) {
     <${Figure} name="API p95" note="last 1000 requests">
       ${slo.apiP95Ms === null ? "–" : `${+slo.apiP95Ms.toPrecision(2)} ms`}
     <//>
-    <${Figure} name="Next wake-up" note="by the clock"><${Moment} at=${nextWake} /><//>
+    <${Figure} name="Next wake-up" note="of the worker"><${Moment} at=${nextWake} /><//>
   </dl>`;
 }
 
@@ -44,7 +44,7 @@ function waiting({ pending, scheduled }) {
   return `${pending} pending, ${scheduled} scheduled`;
 }
 
-/** Never 100 % while one is missing. */
+/** 100 % only if it is exactly that. */
 function percent(share) {
   return share === 1 ? "100 %" : `${(Math.floor(share * 10_000) / 100).toFixed(2)} %`;
 }

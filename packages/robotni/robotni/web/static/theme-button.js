@@ -1,4 +1,5 @@
-// The toggle between light and dark. Charts have to be told, since a canvas knows no style sheet.
+// The button that switches between light and dark. Charts are drawn anew, since a canvas does not
+// follow the style sheet.
 
 import { html } from "./html.js";
 import { Shared } from "./shared.js";
@@ -19,7 +20,7 @@ function isDark() {
 function toggle() {
   const theme = isDark() ? "light" : "dark";
   if ((theme === "dark") === DARK.matches) {
-    localStorage.removeItem("robotni-theme"); // as the system: follow it again
+    localStorage.removeItem("robotni-theme"); // the same as the system's: follow that again
     delete root.dataset.theme;
   } else {
     localStorage.setItem("robotni-theme", theme);

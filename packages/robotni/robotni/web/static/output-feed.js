@@ -1,19 +1,19 @@
-// What feeds the output of one attempt into the page: only the bytes that are new are fetched.
+// Loads the output of one attempt into the page: each time only the bytes that are new.
 
 import { bytesFrom } from "./api.js";
-import { KEPT, Log } from "./log.js";
+import { MAX_CHARACTERS, Log } from "./log.js";
 import { isOver } from "./parts.js";
 import { Shared } from "./shared.js";
 
-const AT_ONCE = 256 * 1024; // bytes that are drawn before the page may do something else
+const DRAW_BYTES = 256 * 1024; // drawn before the page may do something else
 
-export class Feed {
-  /** What is known of the output: a sentence or two. */
+export class OutputFeed {
+  /** A sentence or two about the output. */
   note = new Shared("");
   follows = new Shared(true);
   log = null;
   #pre = document.createElement("pre");
-  #of = "";
+  #run = "";
   #pulling = null;
 
   constructor() {
@@ -21,15 +21,15 @@ export class Feed {
     this.#pre.className = "output";
     this.#pre.tabIndex = 0;
     this.#pre.role = "region";
-    this.#pre.ariaLabel = "What the script wrote";
-    this.#letGoOnScroll();
+    this.#pre.ariaLabel = "Output of the script";
+    this.#followByScrolling();
   }
 
   get element() {
     return this.#pre;
   }
 
-  /** Fetches and draws what came since the last time. */
+  /** Loads and draws what is new since the last time. */
   pull(job, attempt) {
     this.#pulling ??= this.#pull(job, attempt).finally(() => (this.#pulling = null));
     return this.#pulling;
@@ -38,14 +38,14 @@ export class Feed {
   async #pull(job, attempt) {
     const run = `${job.jobId}/${attempt}`;
     const isEnded = isOver(job) || attempt < job.attempt;
-    if (run !== this.#of) this.#begin(run);
+    if (run !== this.#run) this.#begin(run);
     const isLatest = attempt === job.attempt;
     const isMissing = attempt > 0 && !this.hasAll && !(isLatest && job.outputBytes <= this.offset);
     if (isMissing) {
-      if (this.offset === 0 && isLatest) this.#skip(job.outputBytes - KEPT);
+      if (this.offset === 0 && isLatest) this.#skip(job.outputBytes - MAX_CHARACTERS);
       await this.#draw(run, await bytesFrom(this.#path(job, attempt), this.offset));
     }
-    if (run !== this.#of) return;
+    if (run !== this.#run) return;
     if (isEnded) this.#finish();
     this.#describe(job, isLatest, isEnded);
   }
@@ -55,7 +55,7 @@ export class Feed {
   }
 
   #begin(run) {
-    this.#of = run;
+    this.#run = run;
     this.decoder = new TextDecoder("utf-8", { ignoreBOM: true });
     this.log = new Log(this.#pre);
     this.offset = this.skipped = 0;
@@ -67,10 +67,10 @@ export class Feed {
   }
 
   async #draw(run, bytes) {
-    for (let from = 0; from < bytes.length; from += AT_ONCE) {
+    for (let from = 0; from < bytes.length; from += DRAW_BYTES) {
       if (from > 0) await new Promise((resolve) => setTimeout(resolve));
-      if (run !== this.#of) return;
-      const part = bytes.subarray(from, from + AT_ONCE);
+      if (run !== this.#run) return;
+      const part = bytes.subarray(from, from + DRAW_BYTES);
       this.offset += part.length;
       this.log.append(this.decoder.decode(part, { stream: true }));
       this.toEnd();
@@ -86,33 +86,33 @@ export class Feed {
 
   #describe(job, isLatest, isEnded) {
     const notes = [];
-    if (this.log.isEmpty) notes.push(isEnded ? "The script wrote nothing." : "Nothing yet.");
-    if (this.log.hasCut || this.skipped > 0) notes.push("Only the end is shown; the download has all.");
+    if (this.log.isEmpty) notes.push(isEnded ? "The script wrote nothing." : "No output yet.");
+    if (this.log.isTruncated || this.skipped > 0) notes.push("Only the end is shown here; the download has everything.");
     if (isLatest && isEnded && this.offset > 0 && this.offset < job.outputBytes) {
       notes.push(`The first ${this.offset} of ${job.outputBytes} bytes were kept.`);
     }
     this.note.value = notes.join(" ");
   }
 
-  /** To the last line, where that is wanted. */
+  /** Scrolls to the last line, while following. */
   toEnd() {
     if (!this.follows.value) return;
     const jump = () => {
       if (this.follows.value) this.#pre.scrollTop = this.#pre.scrollHeight;
     };
     jump();
-    requestAnimationFrame(jump); // what comes into sight may turn out higher than was thought
+    requestAnimationFrame(jump); // what comes into sight may be higher than estimated
   }
 
-  /** Who scrolls up wants to read on there; who scrolls to the end wants to follow. */
-  #letGoOnScroll() {
-    let touched = -Infinity;
-    const touch = () => (touched = performance.now());
+  /** Scrolling up stops following; scrolling to the end starts it. */
+  #followByScrolling() {
+    let lastInput = -Infinity;
+    const noteInput = () => (lastInput = performance.now());
     for (const name of ["wheel", "touchmove", "keydown", "pointerdown", "pointermove"]) {
-      this.#pre.addEventListener(name, touch, { passive: true });
+      this.#pre.addEventListener(name, noteInput, { passive: true });
     }
     this.#pre.addEventListener("scroll", () => {
-      if (performance.now() - touched > 1000) return;
+      if (performance.now() - lastInput > 1000) return;
       const { scrollTop, clientHeight, scrollHeight } = this.#pre;
       this.follows.value = scrollTop + clientHeight >= scrollHeight - 10;
     });
