@@ -67,7 +67,7 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     app = build_app(settings)
     _print_addresses(settings)
-    server.serve(app, listener, datadir)
+    server.serve(app, listener, datadir, settings.url)
     is_text = settings.log_format != log.JSON
     if is_served(datadir):
         if is_text:

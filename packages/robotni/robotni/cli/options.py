@@ -1,6 +1,7 @@
 """How a command finds the server: `--url`, the token, and the shell completions that ask it.
 
-Without `--url` it is the server of the project that the working directory belongs to.
+Without `--url` it is the server that runs for the project of the working directory, at whatever
+port; when none does, the address that the settings name.
 """
 
 import os
@@ -14,6 +15,8 @@ from click.shell_completion import CompletionItem
 from robotni.errors import RobotniError
 from robotni.jobs.states import STATES
 from robotni.settings import load_settings_and_problems
+from robotni.system.datadir import DataDir
+from robotni.system.server_address import address
 
 if TYPE_CHECKING:
     from robotni.client import Client
@@ -42,7 +45,8 @@ def connect(url: Optional[str], timeout: float = 30) -> "Client":
     if url is not None:
         return Client(url, token, timeout)
     settings, _ = load_settings_and_problems(os.environ, Path.cwd())
-    return Client(settings.url, token or settings.token, timeout)
+    found = address(DataDir(settings.data_dir))
+    return Client(found or settings.url, token or settings.token, timeout)
 
 
 def complete_states(_: click.Context, __: click.Parameter, text: str) -> List[CompletionItem]:

@@ -24,6 +24,11 @@ def take_folder(path: str) -> Optional[int]:
     return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), wait=False)
 
 
+def lock_open_file(fd: int) -> None:
+    """Takes the lock of an open file that no other process knows yet."""
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _locked(fd: int, wait: bool) -> Optional[int]:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
