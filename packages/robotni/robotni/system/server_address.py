@@ -1,6 +1,6 @@
 """Where the servers of a data directory listen, so that commands and scripts find one at any port.
 
-Each `robotni serve` has a file with its URL in the folder `servers`, and holds the lock of that file
+Each `robotni serve` has a file with its URL in the folder `servers`, and holds that file's lock
 while it lives. What stands in a file counts only while its lock is held, so the file of a server
 that was killed counts no more; the next server that starts removes it.
 """

@@ -105,7 +105,7 @@ def _robotni_error(request: Request, error: Any) -> Response:
 
 def _validation_error(request: Request, error: Any) -> Response:
     """What FastAPI found wrong, as pointers and sentences."""
-    errors = [FieldError(_pointer(e["loc"]), _sentence(e)) for e in error.errors()][:50]
+    errors = [FieldError(pointer(e["loc"]), _sentence(e)) for e in error.errors()][:50]
     detail = "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors)
     return _robotni_error(request, InvalidRequest(errors, detail))
 
@@ -133,7 +133,8 @@ def _unexpected(request: Request, error: Exception) -> Response:
     return response(500, "internal_error", detail, headers={"Connection": "close"})
 
 
-def _pointer(loc: Sequence[Any]) -> str:
+def pointer(loc: Sequence[Any]) -> str:
+    """The JSON pointer of a place in the request, as FastAPI names it."""
     parts = loc[1:] if loc and loc[0] in ("body", "query", "path", "header") else loc
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
 

@@ -16,7 +16,7 @@ from robotni.engine.submit import SubmitRequest
 from robotni.errors import FieldError, InvalidRequest
 from robotni.jobs.models import Job, View
 from robotni.jobs.request import JobRequest
-from robotni.jobs.states import RUNNING
+from robotni.jobs.states import RUNNING, STATES
 from robotni.storage.queries import Filters
 from robotni.web.body import JSON
 from robotni.web.dispatch import Threads
@@ -95,7 +95,10 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         ),
         cursor: Optional[str] = Query(None, max_length=64, description="nextCursor of a page"),
     ) -> Response:
-        states = [s.strip() for s in status.split(",") if s.strip()] if status else []
+        states = [s.strip() for s in status.split(",") if s.strip()] if status is not None else []
+        if status is not None and not states:
+            detail = f"no state is named; leave status out, or name some of {', '.join(STATES)}"
+            raise InvalidRequest([FieldError("/status", detail)])
         filters = Filters(type, states, project, q)
         get_page = search_page if filters.is_search else read_page
         return await get_page(request, filters, cursor, limit)
