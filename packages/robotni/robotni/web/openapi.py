@@ -18,7 +18,7 @@ _MEANINGS = {
     401: "ROBOTNI_TOKEN is set, and the request does not have it",
     403: "This Host or Origin is not allowed",
     404: "No such job, task, output or page",
-    409: "The job's state forbids it",
+    409: "The job's state forbids it, or the shortened id stands for several jobs",
     413: "The body is over 1 MiB",
     415: "The body is not application/json",
     416: "The output is not that long yet; Content-Range has its size",

@@ -14,7 +14,7 @@ from typing_extensions import Annotated
 from robotni.engine.engine import Engine
 from robotni.engine.submit import SubmitRequest
 from robotni.errors import FieldError, InvalidRequest
-from robotni.jobs.models import Job, View
+from robotni.jobs.models import SHORTEST_ID, Job, View
 from robotni.jobs.request import JobRequest
 from robotni.jobs.states import RUNNING, STATES
 from robotni.storage.queries import Filters
@@ -26,7 +26,13 @@ from robotni.web.responses import conditional, output_response
 POLL_INTERVAL = "5"
 MAX_KEY = 255
 _KEY = re.compile(r"[\x21-\x7e]+\Z")
-JobId = Annotated[str, Path(description="as a submit returned it", examples=[JOB_ID])]
+JobId = Annotated[
+    str,
+    Path(
+        description=f"as a submit returned it, or its last {SHORTEST_ID} or more digits",
+        examples=[JOB_ID],
+    ),
+]
 
 
 class JobItem(Job):
@@ -126,7 +132,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         responses={
             200: {"model": Job, "description": "The job as it is now"},
             304: {"description": "As the ETag in If-None-Match says"},
-            **described(404),
+            **described(404, 409),
         },
     )
     @threads.read
@@ -143,7 +149,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         responses={
             200: {"content": {"text/plain": {"example": "hello\n"}}},
             206: {"description": "From byte N on, for Range: bytes=N-"},
-            **described(404, 416),
+            **described(404, 409, 416),
         },
         response_class=Response,
     )
