@@ -728,6 +728,121 @@ export interface components {
             /** Nextcursor */
             nextCursor: string | null;
         };
+        /**
+         * JobRequest
+         * @description Body of `POST /api/worker/jobs`. Durations are seconds.
+         * @example {
+         *       "script": "jobs/hello.py",
+         *       "venv": ".venv",
+         *       "args": [
+         *         "--n",
+         *         "3"
+         *       ]
+         *     }
+         */
+        JobRequest: {
+            /**
+             * Type
+             * @description a worker type, as listed by /api/worker/types
+             * @default python-script
+             */
+            type?: string;
+            /**
+             * Project
+             * @description a label to filter by
+             * @default default
+             */
+            project?: string;
+            /**
+             * Script
+             * @description path of a Python script; give this or `module`
+             */
+            script?: string | null;
+            /**
+             * Module
+             * @description module below `cwd`, run with `python -m`
+             */
+            module?: string | null;
+            /**
+             * Venv
+             * @description folder of the virtual environment to run it in
+             */
+            venv?: string | null;
+            /**
+             * Args
+             * @description passed as they are; no shell
+             * @default []
+             */
+            args?: string[];
+            /**
+             * Params
+             * @description passed as flags (`--x 5`) after `args`
+             * @default {}
+             */
+            params?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Env
+             * @description environment variables; their values are never shown
+             * @default {}
+             */
+            env?: {
+                [key: string]: string;
+            };
+            /**
+             * Cwd
+             * @description working folder; by default the project folder
+             */
+            cwd?: string | null;
+            /**
+             * Stdin
+             * @description text for standard input; empty by default
+             */
+            stdin?: string | null;
+            /**
+             * Warm
+             * @description use a standby interpreter; by default as the script's header says
+             */
+            warm?: boolean | null;
+            /**
+             * Preload
+             * @description modules that the standby interpreter imports ahead
+             */
+            preload?: string[] | null;
+            /**
+             * Timeout
+             * @description seconds one attempt may take
+             */
+            timeout?: number | null;
+            /**
+             * Expires
+             * @description seconds the job may wait for its start
+             */
+            expires?: number | null;
+            /**
+             * Retries
+             * @description how many more attempts a failed job gets
+             * @default 0
+             */
+            retries?: number;
+            /**
+             * Retrydelay
+             * @description seconds before the next attempt; doubles each time
+             * @default 0
+             */
+            retryDelay?: number;
+            /**
+             * Delay
+             * @description seconds until the job is due
+             */
+            delay?: number | null;
+            /**
+             * Runat
+             * @description when the job is due: RFC 3339 with a time zone
+             */
+            runAt?: string | null;
+        };
         /** Progress */
         Progress: {
             /** Percent */
@@ -988,134 +1103,8 @@ export interface components {
             consumer: "running" | "idle";
         };
         /**
-         * JobRequest
-         * @description Body of `POST /api/worker/jobs`. Durations are seconds.
-         * @example {
-         *       "script": "jobs/hello.py",
-         *       "venv": ".venv",
-         *       "args": [
-         *         "--n",
-         *         "3"
-         *       ]
-         *     }
-         */
-        JobRequest: {
-            /**
-             * Type
-             * @description a worker type, as listed by /api/worker/types
-             * @default python-script
-             */
-            type?: string;
-            /**
-             * Project
-             * @description a label to filter by
-             * @default default
-             */
-            project?: string;
-            /**
-             * Script
-             * @description path of a Python script; give this or `module`
-             * @default null
-             */
-            script?: string | null;
-            /**
-             * Module
-             * @description module below `cwd`, run with `python -m`
-             * @default null
-             */
-            module?: string | null;
-            /**
-             * Venv
-             * @description folder of the virtual environment to run it in
-             * @default null
-             */
-            venv?: string | null;
-            /**
-             * Args
-             * @description passed as they are; no shell
-             * @default []
-             */
-            args?: string[];
-            /**
-             * Params
-             * @description passed as flags (`--x 5`) after `args`
-             * @default {}
-             */
-            params?: {
-                [key: string]: unknown;
-            };
-            /**
-             * Env
-             * @description environment variables; their values are never shown
-             * @default {}
-             */
-            env?: {
-                [key: string]: string;
-            };
-            /**
-             * Cwd
-             * @description working folder; by default the project folder
-             * @default null
-             */
-            cwd?: string | null;
-            /**
-             * Stdin
-             * @description text for standard input; empty by default
-             * @default null
-             */
-            stdin?: string | null;
-            /**
-             * Warm
-             * @description use a standby interpreter; by default as the script's header says
-             * @default null
-             */
-            warm?: boolean | null;
-            /**
-             * Preload
-             * @description modules that the standby interpreter imports ahead
-             * @default null
-             */
-            preload?: string[] | null;
-            /**
-             * Timeout
-             * @description seconds one attempt may take
-             * @default null
-             */
-            timeout?: number | null;
-            /**
-             * Expires
-             * @description seconds the job may wait for its start
-             * @default null
-             */
-            expires?: number | null;
-            /**
-             * Retries
-             * @description how many more attempts a failed job gets
-             * @default 0
-             */
-            retries?: number;
-            /**
-             * Retrydelay
-             * @description seconds before the next attempt; doubles each time
-             * @default 0
-             */
-            retryDelay?: number;
-            /**
-             * Delay
-             * @description seconds until the job is due
-             * @default null
-             */
-            delay?: number | null;
-            /**
-             * Runat
-             * @description when the job is due: RFC 3339 with a time zone
-             * @default null
-             */
-            runAt?: string | null;
-        };
-        /**
          * Problem
-         * @description RFC 9457. `errors` comes with 422 and points into the request.
+         * @description RFC 9457. `errors` comes with 422; each has a JSON pointer into the request.
          */
         Problem: {
             /** Title */
@@ -1177,7 +1166,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobList"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1195,7 +1184,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1240,7 +1229,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1276,7 +1265,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1310,7 +1299,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1333,7 +1322,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1351,7 +1340,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such thing */
+            /** @description No such job, task, output or page */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1360,7 +1349,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1376,7 +1374,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1401,7 +1399,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1419,7 +1417,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such thing */
+            /** @description No such job, task, output or page */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1428,7 +1426,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job's state forbids it */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1437,7 +1435,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1455,7 +1453,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1479,7 +1477,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1497,7 +1495,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such thing */
+            /** @description No such job, task, output or page */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1506,7 +1504,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Nothing is there yet; Content-Range says how much is */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The output is not that long yet; Content-Range has its size */
             416: {
                 headers: {
                     [name: string]: unknown;
@@ -1515,7 +1522,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1531,7 +1538,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1547,7 +1554,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1565,7 +1572,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such thing */
+            /** @description No such job, task, output or page */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1574,7 +1581,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job's state forbids it */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1583,7 +1590,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1630,7 +1637,7 @@ export interface operations {
                     "application/json": components["schemas"]["Status"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1648,7 +1655,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1680,7 +1687,7 @@ export interface operations {
                     "application/json": components["schemas"]["BucketList"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1698,7 +1705,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1727,7 +1734,7 @@ export interface operations {
                     "application/json": components["schemas"]["TypeList"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1745,7 +1752,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1778,7 +1785,7 @@ export interface operations {
                     "application/json": components["schemas"]["TaskId"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1814,7 +1821,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1865,7 +1872,7 @@ export interface operations {
                     "application/json": components["schemas"]["TaskId"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1901,7 +1908,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1935,7 +1942,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 task_id: string;
             };
             cookie?: never;
@@ -1951,7 +1958,7 @@ export interface operations {
                     "application/json": components["schemas"]["TaskResult"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1969,7 +1976,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such thing */
+            /** @description No such job, task, output or page */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1978,7 +1985,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2007,7 +2023,7 @@ export interface operations {
                     "application/json": components["schemas"]["Queue"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2025,7 +2041,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2041,7 +2057,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 task_id: string;
             };
             cookie?: never;
@@ -2057,7 +2073,7 @@ export interface operations {
                     "application/json": components["schemas"]["Revoked"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2075,7 +2091,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such thing */
+            /** @description No such job, task, output or page */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2084,7 +2100,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job's state forbids it */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2093,7 +2109,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2122,7 +2138,7 @@ export interface operations {
                     "application/json": components["schemas"]["Flushed"];
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2140,7 +2156,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2199,7 +2215,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2217,7 +2233,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2256,7 +2272,7 @@ export interface operations {
                     "text/plain": unknown;
                 };
             };
-            /** @description ROBOTNI_TOKEN is set, and was not shown */
+            /** @description ROBOTNI_TOKEN is set, and the request does not have it */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2274,7 +2290,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is wrong; errors points at each fault */
+            /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
                     [name: string]: unknown;

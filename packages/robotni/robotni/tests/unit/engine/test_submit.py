@@ -7,14 +7,14 @@ import pytest
 from robotni.engine.submit import SubmitRequest, Submitted
 from robotni.errors import InvalidRequest, QueueFull, StorageFull
 from robotni.jobs.models import Job
+from robotni.jobs.request import JobRequest
 from robotni.tests.conftest import House, statements
-from robotni.web.problems import validated
 
 HELLO = {"script": "hello.py", "venv": ".venv"}
 
 
 def a_request(key: Any = None, digest: str = "digest", **fields: Any) -> SubmitRequest:
-    return SubmitRequest(lambda: validated({**HELLO, **fields}), key, lambda: digest)
+    return SubmitRequest(lambda: JobRequest(**{**HELLO, **fields}), key, lambda: digest)
 
 
 def stored(house: House) -> List[str]:
@@ -37,7 +37,7 @@ def test_submits_that_arrive_together_are_stored_in_one_transaction(house: House
 
 def test_each_submit_has_its_own_result(house: House) -> None:
     good, missing, wrong, late = house.engine.submit_all(
-        [a_request(), a_request(script="gone.py"), a_request(timeout="long"), a_request(delay=60)]
+        [a_request(), a_request(script="gone.py"), a_request(timeout=1e9), a_request(delay=60)]
     )
     assert isinstance(missing, InvalidRequest)
     assert "gone.py does not exist" in str(missing.errors)
@@ -74,7 +74,7 @@ def test_an_unexpected_error_in_one_submit_does_not_affect_the_others(house: Hou
     def broken(*given: Any) -> Job:
         raise ZeroDivisionError
 
-    bad = validated(HELLO).model_copy(update={"project": "\ud800"})  # SQLite cannot store it
+    bad = JobRequest(**HELLO).model_copy(update={"project": "\ud800"})  # SQLite cannot store it
     good, unprepared, unstored, last = house.engine.submit_all(
         [a_request(), SubmitRequest(broken), SubmitRequest(lambda: bad), a_request()]
     )
