@@ -148,7 +148,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         summary="The output of an attempt, growing while it runs",
         responses={
             200: {"content": {"text/plain": {"example": "hello\n"}}},
-            206: {"description": "From byte N on, for Range: bytes=N-"},
+            206: {"description": "From byte N on (Range: bytes=N-), or the last N (bytes=-N)"},
             **described(404, 409, 416),
         },
         response_class=Response,
