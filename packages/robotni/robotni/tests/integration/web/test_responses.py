@@ -119,7 +119,7 @@ def test_output_is_served_from_byte_n_on_or_its_last_n_bytes(
     assert answer.headers["content-length"] == str(len(content))
 
 
-@pytest.mark.parametrize("asked", ["bytes=11-", "bytes=12-", "bytes=999999999999999999-", "bytes=-0"])
+@pytest.mark.parametrize("asked", ["bytes=11-", "bytes=12-", f"bytes={'9' * 18}-", "bytes=-0"])
 def test_a_range_beyond_the_end_gets_416_with_the_size(
     server: Server, done: str, asked: str
 ) -> None:
