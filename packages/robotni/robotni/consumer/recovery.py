@@ -116,8 +116,7 @@ class Recovery:
         if ended is not None:
             self._completer.complete_by_evidence(job, ended)
             return
-        marks = (run_files.mark, (run_files.started() or {}).get("mark"))
-        left = OrphanedProcesses(marks, run_files.result)
+        left = OrphanedProcesses(run_files.mark)
         has_started = (
             has_started
             or run_files.has_started()

@@ -31,11 +31,14 @@ def sync(*paths):
     """Makes the content of files, or the names in folders, durable."""
     for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:  # removed by the script, or by the clean-up
             continue
         try:
             os.fsync(fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the script put a FIFO there
+                raise
         finally:
             os.close(fd)
 

@@ -2,33 +2,24 @@
 
 A shim kills all processes of a run at its end. Only when the shim itself was killed may some be
 left, and recovery kills them here. They are known by the mark that the shim gave them, a soft
-RLIMIT_RTTIME with a value of its own, or by the run's result file in their environment; a process
-that has changed both is not found.
+RLIMIT_RTTIME with a value of its own; a process that has changed it is not found.
 """
 
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Iterable, Iterator, List
-
-from robotni.shim.processes import LEAST_MARK
+from typing import Iterator, List
 
 EMPTY_SCANS = 5  # in a row; one scan may miss a tree that forks and exits all the time
 NEWEST = 64  # pids
 
 
 class OrphanedProcesses:
-    """The processes that carry one of `marks`, or whose ROBOTNI_RESULT is the file `result`.
+    """The processes that carry the mark of a run."""
 
-    Of that path the last three parts count (job id, run, name), as the data directory may have
-    several paths. Other variables do not count: another job may be given the file as its input.
-    """
-
-    def __init__(self, marks: Iterable[object], result: str) -> None:
-        known = [mark for mark in marks if isinstance(mark, int) and mark >= LEAST_MARK]
-        self._limits = [str(mark).encode() for mark in known]
-        self._file = "/".join(["", *result.split("/")[-3:]]).encode()
+    def __init__(self, mark: int) -> None:
+        self._limit = str(mark).encode()
 
     def are_there(self) -> bool:
         """Whether one scan finds any; it may miss a tree that forks and exits all the time."""
@@ -56,11 +47,7 @@ class OrphanedProcesses:
         return found
 
     def _includes(self, pid: int) -> bool:
-        limits = _read(f"/proc/{pid}/limits")
-        return any(limit in limits for limit in self._limits) or any(
-            variable.startswith(b"ROBOTNI_RESULT=") and variable.endswith(self._file)
-            for variable in _environ(pid).split(b"\0")
-        )
+        return self._limit in _read(f"/proc/{pid}/limits")
 
 
 def _pids() -> Iterator[int]:
@@ -71,13 +58,6 @@ def _pids() -> Iterator[int]:
         yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
     except FileNotFoundError:  # no /proc on this system
         return
-
-
-def _environ(pid: int) -> bytes:
-    """When the first thread has exited, only another thread shows the environment."""
-    return _read(f"/proc/{pid}/environ") or next(
-        filter(None, (_read(f"{thread}/environ") for thread in other_threads(pid))), b""
-    )
 
 
 def _is_dead(pid: int) -> bool:

@@ -59,7 +59,7 @@ MUTANTS: Dict[str, Mutant] = {
         "storage/database.py",
         '"synchronous = full"',
         '"synchronous = normal"',
-        "unit/engine/test_engine.py::test_sqlite_keeps_its_promise_of_durability",
+        "unit/engine/test_engine.py::test_sqlite_writes_durably",
     ),
     "the shim ignores its lock": Mutant(
         "shim/loop.py",
@@ -128,7 +128,7 @@ MUTANTS: Dict[str, Mutant] = {
         "engine/submit.py",
         "            inserted = self._store.insert_all(",
         "            self._notify()\n            inserted = self._store.insert_all(",
-        "unit/engine/test_submit.py::test_the_worker_is_notified_once_and_after_all_are_stored",
+        "unit/engine/test_submit.py::test_the_worker_is_woken_up_once_after_all_jobs_are_stored",
     ),
     "a terminal row may change": Mutant(
         "storage/migrations.py",
@@ -214,7 +214,7 @@ MUTANTS: Dict[str, Mutant] = {
         "if retention.is_day_claimed(day) or not retention.claim_day(day):",
         "if False:",
         "unit/engine/test_engine.py::"
-        "test_clean_runs_once_per_local_date_also_when_the_clock_jumps_back",
+        "test_the_clean_up_runs_once_a_day_also_when_the_clock_jumps_back",
     ),
 }
 

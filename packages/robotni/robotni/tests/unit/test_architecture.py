@@ -98,9 +98,9 @@ def test_two_modules_import_huey() -> None:
 
 def test_the_shim_needs_the_standard_library_only() -> None:
     allowed = set(getattr(sys, "stdlib_module_names", ())) or {
-        "__future__", "_signal", "array", "atexit", "ctypes", "errno", "gc", "io", "json", "os",
-        "resource", "runpy", "select", "signal", "socket", "stat", "struct", "subprocess", "sys",
-        "time",
+        "__future__", "_signal", "array", "atexit", "ctypes", "errno", "gc", "io", "json",
+        "marshal", "os", "resource", "runpy", "select", "signal", "socket", "stat", "struct",
+        "subprocess", "sys", "time", "zipimport",
     }  # fmt: skip
     for path in FILES:
         if name_of(path).split(".")[0] == "shim":

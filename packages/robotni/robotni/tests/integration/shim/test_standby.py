@@ -570,5 +570,5 @@ def test_death_of_the_shim_frees_the_lock_and_the_mark_finds_the_script(bench: B
     assert shim.wait(bench.stop_signal.fd) == DIED
     eventually(lambda: not bench.run_files.is_locked())
     assert all(map(is_running, pids))
-    assert OrphanedProcesses([started["mark"]], "no/such/run").kill()
+    assert OrphanedProcesses(started["mark"]).kill()
     assert not any(map(is_running, pids))

@@ -129,10 +129,10 @@ def test_no_label_holds_what_a_user_chooses(server: Server) -> None:
     assert names == {"state", "code", "version", "method", "status", "le"}
 
 
-def test_the_docs_list_every_metric_with_its_labels(server: Server) -> None:
-    page = (ROOT / "docs" / "howto" / "metrics.md").read_text(encoding="utf-8")
+def test_the_readme_lists_every_metric_with_its_labels(server: Server) -> None:
+    readme = (ROOT / "docs" / "howto" / "metrics.md").read_text(encoding="utf-8")
     documented: Dict[str, Set[str]] = {}
-    for names, labels in re.findall(r"(?m)^\| (`robotni_[^|]*) \|([^|]*)\|", page):
+    for names, labels in re.findall(r"(?m)^\| (`robotni_[^|]*) \|([^|]*)\|", readme):
         for name in re.findall(r"`(\w+)`", names):
             documented[name] = set(re.findall(r"`(\w+)`", labels))
     server.wait_for(server.submit("print(1)"))
