@@ -108,12 +108,13 @@ def stop(cancel: bool, as_json: bool) -> None:
 
     Example: robotni stop --cancel
     """
-    from robotni.bootstrap import build_engine
+    from robotni.bootstrap import build_engine, open_datadir
     from robotni.cli import output, stop
 
-    settings, datadir, engine = build_engine()
+    settings, datadir = open_datadir()
     parts = stop.running_parts(datadir)
     has_stopped = [stop.stop_server(datadir), stop.stop_worker(datadir)]
+    engine = build_engine(settings, datadir)  # only now: they may have had another database open
     cancelled = stop.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
     running = stop.count_running(engine, datadir)
     is_closed = stop.wait_until_closed(engine, datadir)

@@ -15,8 +15,10 @@ import httpx
 from robotni.errors import (
     AnswerLost,
     Conflict,
+    DatabaseReplaced,
     FieldError,
     InvalidRequest,
+    MachineFault,
     NotFound,
     QueueFull,
     Refused,
@@ -31,7 +33,16 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 RETRY_TIMEOUT = 60.0
 _JOBS = "/api/worker/jobs"
 _BY_CODE: Dict[str, Type[RobotniError]] = {
-    error.code: error for error in (NotFound, Conflict, QueueFull, StorageFull, TokenRequired)
+    error.code: error
+    for error in (
+        NotFound,
+        Conflict,
+        QueueFull,
+        StorageFull,
+        DatabaseReplaced,
+        MachineFault,
+        TokenRequired,
+    )
 }
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
 # How a call fails on a connection that the server, or a proxy, closed while it was idle.

@@ -7,6 +7,7 @@ worker.
 
 import errno
 import math
+import os
 import re
 import time
 from pathlib import Path
@@ -231,7 +232,9 @@ class Engine:
         return math.inf if due is None else max(0.0, due - now)
 
     def check(self) -> None:
-        """Raises an error when the database cannot be read or the disk is nearly full."""
+        """Raises an error when the database cannot be read, the disk is nearly full, or no file
+        can be opened."""
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         self._store.counts()
         self._submitter.check_disk()
 
