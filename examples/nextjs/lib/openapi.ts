@@ -1299,7 +1299,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1349,6 +1349,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
                 headers: {
@@ -1365,7 +1374,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1417,7 +1426,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job's state forbids it */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1444,7 +1453,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1495,6 +1504,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The output is not that long yet; Content-Range has its size */
             416: {
                 headers: {
@@ -1520,7 +1538,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 jobId: string;
             };
             cookie?: never;
@@ -1563,7 +1581,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job's state forbids it */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1924,7 +1942,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 task_id: string;
             };
             cookie?: never;
@@ -1960,6 +1978,15 @@ export interface operations {
             };
             /** @description No such job, task, output or page */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2030,7 +2057,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as a submit returned it */
+                /** @description as a submit returned it, or its last 8 or more digits */
                 task_id: string;
             };
             cookie?: never;
@@ -2073,7 +2100,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The job's state forbids it */
+            /** @description The job's state forbids it, or the shortened id stands for several jobs */
             409: {
                 headers: {
                     [name: string]: unknown;

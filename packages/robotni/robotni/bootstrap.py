@@ -44,13 +44,18 @@ def create_app(project_folder: "Union[str, os.PathLike[str], None]", **settings:
     return _build_web(load_project_settings(folder, os.environ, settings))
 
 
-def build_engine() -> "Tuple[Settings, DataDir, Engine]":
-    """Settings, data directory and engine for a command that works without a server."""
-    from robotni.engine.engine import Engine
-
+def open_datadir() -> "Tuple[Settings, DataDir]":
+    """Settings and data directory for a command that works without a server."""
     settings = _current_settings()
-    datadir, store = _open_storage(settings)
-    return settings, datadir, Engine(settings, store, notify=lambda: None)
+    return settings, DataDir(settings.data_dir).open()
+
+
+def build_engine(settings: Settings, datadir: DataDir) -> "Engine":
+    """The engine for a command that works without a server."""
+    from robotni.engine.engine import Engine
+    from robotni.storage.store import Store
+
+    return Engine(settings, Store(datadir), notify=lambda: None)
 
 
 def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":

@@ -6,6 +6,8 @@
     ├── Conflict            conflict           the state of the job forbids the call
     ├── QueueFull           queue_full         MAX_PENDING jobs are waiting already
     ├── StorageFull         storage_full       the disk is full
+    ├── DatabaseReplaced    database_replaced  robotni.db was removed or replaced while it is open
+    ├── MachineFault        machine_fault      the machine lacks descriptors, memory or a device
     ├── SettingsError       settings_error     a setting is wrong; one line for each
     ├── DataDirError        data_dir_error     the data directory cannot be used
     ├── Refused             refused            the server forbids the call (raised by clients)
@@ -57,6 +59,16 @@ class QueueFull(RobotniError):
 
 class StorageFull(RobotniError):
     code = "storage_full"
+
+
+class DatabaseReplaced(RobotniError):
+    code = "database_replaced"
+
+
+class MachineFault(RobotniError):
+    """Nothing is wrong with the request; the same one may succeed later."""
+
+    code = "machine_fault"
 
 
 class SettingsError(RobotniError):

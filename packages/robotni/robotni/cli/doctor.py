@@ -26,6 +26,7 @@ from robotni.storage.migrations import VERSION
 from robotni.system import worker_lock
 from robotni.system.datadir import DataDir, file_system_type, is_network_file_system
 from robotni.system.locks import is_locked, release_lock, take_lock
+from robotni.system.server_address import address
 from robotni.web import server
 
 RECENT = 7 * 86400  # seconds; venvs of older jobs are not checked
@@ -216,7 +217,8 @@ def _worker(datadir: DataDir, inspection: Optional[Inspection]) -> Finding:
 
 
 def _server(settings: Settings, datadir: DataDir) -> Finding:
-    url = settings.url
+    found = address(datadir)
+    url = found or settings.url
     try:
         with Client(url, settings.token, timeout=5) as client:
             version = client.status()["version"]
@@ -224,7 +226,9 @@ def _server(settings: Settings, datadir: DataDir) -> Finding:
         text = f"{url} requires another token"
         return Finding("server", text, "set ROBOTNI_TOKEN to the token of the server")
     except (RobotniError, KeyError, TypeError):
-        return _port(settings)
+        if found is None:
+            return _port(settings)
+        return Finding("server", f"{url} runs and does not answer", RESTART)
     text = f"version {version} at {url}"
     if version != __version__:
         return Finding("server", f"{text}; this is {__version__}", RESTART)

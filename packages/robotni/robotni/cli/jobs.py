@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 import click
 
 from robotni.cli import output
-from robotni.cli.options import complete_states, complete_types, connect, http_options, job_argument
+from robotni.cli.options import (
+    complete_states,
+    complete_types,
+    connect,
+    full_id,
+    http_options,
+    job_argument,
+)
 from robotni.jobs.states import CANCELLED, STATES
 
 if TYPE_CHECKING:
@@ -59,12 +66,12 @@ def _newest(client: "Client", limit: int, **filters: Any) -> Dict[str, Any]:
 @http_options
 def show(job_id: str, url: Optional[str], as_json: bool) -> None:
     """Show one job. Prints its fields, a shell command that reproduces it, and the end of its
-    output.
+    output. JOB_ID may be its last 8 or more digits, or @last for the newest job.
 
-    Example: robotni show 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
+    Example: robotni show 6d7e8f90
     """
     with connect(url) as client:
-        job = client.get(job_id)
+        job = client.get(full_id(client, job_id))
     output.print_json(job) if as_json else output.print_job(job)
 
 
@@ -76,44 +83,48 @@ def show(job_id: str, url: Optional[str], as_json: bool) -> None:
 def logs(
     job_id: str, follow: bool, attempt: Optional[int], url: Optional[str], as_json: bool
 ) -> None:
-    """Print the output of a job, byte for byte.
+    """Print the output of a job, byte for byte. JOB_ID may be its last 8 or more digits, or @last
+    for the newest job.
 
-    Example: robotni logs -f 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
+    Example: robotni logs -f @last
     """
     with connect(url) as client:
+        job = client.get(full_id(client, job_id))
         if follow:
-            data = _follow(client.get(job_id), attempt, quiet=as_json)
+            data = _follow(job, attempt, quiet=as_json)
         else:
-            data = client.output(job_id, attempt=attempt)
+            data = job.output(attempt=attempt)
             output.write(b"" if as_json else data)
     if as_json:
-        output.print_json({"jobId": job_id, "output": data.decode("utf-8", "replace")})
+        output.print_json({"jobId": job.id, "output": data.decode("utf-8", "replace")})
 
 
 @click.command()
 @job_argument
 @http_options
 def cancel(job_id: str, url: Optional[str], as_json: bool) -> None:
-    """Cancel a job that waits or runs.
+    """Cancel a job that waits or runs. JOB_ID may be its last 8 or more digits, or @last for the
+    newest job.
 
-    Example: robotni cancel 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
+    Example: robotni cancel 6d7e8f90
     """
     with connect(url) as client:
-        job = client.cancel(job_id)
+        job = client.cancel(full_id(client, job_id))
     state = "cancelled" if job["status"] == CANCELLED else "is being cancelled"
-    output.print_json(job) if as_json else click.echo(f"{job_id} {state}")
+    output.print_json(job) if as_json else click.echo(f"{job.id} {state}")
 
 
 @click.command()
 @job_argument
 @http_options
 def retry(job_id: str, url: Optional[str], as_json: bool) -> None:
-    """Submit an ended job again and print the new id.
+    """Submit an ended job again and print the new id. JOB_ID may be its last 8 or more digits, or
+    @last for the newest job.
 
-    Example: robotni retry 01936f3e8c7a7d1e9b2f4c5a6d7e8f90
+    Example: robotni retry @last
     """
     with connect(url) as client:
-        job = client.retry(job_id)
+        job = client.retry(full_id(client, job_id))
     output.print_json(job) if as_json else click.echo(job.id)
 
 

@@ -67,7 +67,7 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     app = build_app(settings)
     _print_addresses(settings)
-    server.serve(app, listener, datadir)
+    server.serve(app, listener, datadir, settings.url)
     is_text = settings.log_format != log.JSON
     if is_served(datadir):
         if is_text:
@@ -108,12 +108,13 @@ def stop(cancel: bool, as_json: bool) -> None:
 
     Example: robotni stop --cancel
     """
-    from robotni.bootstrap import build_engine
+    from robotni.bootstrap import build_engine, open_datadir
     from robotni.cli import output, stop
 
-    settings, datadir, engine = build_engine()
+    settings, datadir = open_datadir()
     parts = stop.running_parts(datadir)
     has_stopped = [stop.stop_server(datadir), stop.stop_worker(datadir)]
+    engine = build_engine(settings, datadir)  # only now: they may have had another database open
     cancelled = stop.cancel_running(engine, settings.kill_grace + 5) if cancel else 0
     running = stop.count_running(engine)
     is_closed = stop.wait_until_closed(engine, datadir)

@@ -1,6 +1,7 @@
 """How a command finds the server: `--url`, the token, and the shell completions that ask it.
 
-Without `--url` it is the server of the project that the working directory belongs to.
+Without `--url` it is the server that runs for the project of the working directory, at whatever
+port; when none does, the address that the settings name.
 """
 
 import os
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 import click
 from click.shell_completion import CompletionItem
 
-from robotni.errors import RobotniError
+from robotni.errors import NotFound, RobotniError
 from robotni.jobs.states import STATES
 from robotni.settings import load_settings_and_problems
+from robotni.system.datadir import DataDir
+from robotni.system.server_address import address
 
 if TYPE_CHECKING:
     from robotni.client import Client
 
+LAST = "@last"  # the newest job
 _COMPLETION_TIMEOUT = 2.0  # seconds a person waits for the Tab key
 _MAX_COMPLETIONS = 30  # job ids
 
@@ -34,6 +38,16 @@ def job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("job_id", shell_complete=_complete_job_ids)(command)
 
 
+def full_id(client: "Client", job_id: str) -> str:
+    """The id that LAST stands for; any other as it is, since the server knows shortened ones."""
+    if job_id != LAST:
+        return job_id
+    newest = client.list(limit=1)["jobs"]
+    if not newest:
+        raise NotFound("there is no job yet; submit one with: robotni submit SCRIPT")
+    return str(newest[0]["jobId"])
+
+
 def connect(url: Optional[str], timeout: float = 30) -> "Client":
     """A client of the server at `url`, by default this project's, with its token."""
     from robotni.client import Client
@@ -42,7 +56,8 @@ def connect(url: Optional[str], timeout: float = 30) -> "Client":
     if url is not None:
         return Client(url, token, timeout)
     settings, _ = load_settings_and_problems(os.environ, Path.cwd())
-    return Client(settings.url, token or settings.token, timeout)
+    found = address(DataDir(settings.data_dir))
+    return Client(found or settings.url, token or settings.token, timeout)
 
 
 def complete_states(_: click.Context, __: click.Parameter, text: str) -> List[CompletionItem]:
@@ -57,6 +72,9 @@ def complete_types(ctx: click.Context, _: click.Parameter, text: str) -> List[Co
 
 
 def _complete_job_ids(ctx: click.Context, _: click.Parameter, text: str) -> List[CompletionItem]:
+    if text and LAST.startswith(text):
+        return [CompletionItem(LAST, help="the newest job")]
+
     def newest(client: "Client") -> List[Any]:
         return list(islice(client.jobs(q=text or None, limit=_MAX_COMPLETIONS), _MAX_COMPLETIONS))
 

@@ -29,7 +29,12 @@ class AsyncClient(ClientBase):
 
     async def call(self, call: Call) -> httpx.Response:
         try:
-            response = await self._http.request(call.method, call.path, **call.options)
+            try:
+                response = await self._http.request(call.method, call.path, **call.options)
+            except transport.CLOSED:
+                if call.method != "GET":
+                    raise
+                response = await self._http.request(call.method, call.path, **call.options)
         except httpx.HTTPError as error:
             raise transport.no_response(self.url, error) from None
         return transport.raise_for_error(response)

@@ -7,8 +7,9 @@
 A job is the API's JSON as a dict that can also wait, follow, cancel and retry. Errors of the server
 are raised as classes of `robotni.errors`. `wait`, `follow` and a `submit` whose answer got lost
 repeat their calls for `retry_timeout` seconds, so a restart of the server does not end them; a
-repeated submit carries the same idempotency key, so its job is stored once. Every other call
-raises Unreachable at once when no server answers. Durations are seconds.
+repeated submit carries the same idempotency key, so its job is stored once. Any call that only
+reads is repeated once when its connection was closed, as servers do with idle ones. Every other
+call raises Unreachable at once when no server answers. Durations are seconds.
 """
 
 import time
@@ -38,9 +39,14 @@ class Client(ClientBase):
         self._http.close()
 
     def call(self, call: Call) -> httpx.Response:
-        """Sends one call, once."""
+        """Sends one call; a GET twice, where the connection was closed before its answer."""
         try:
-            response = self._http.request(call.method, call.path, **call.options)
+            try:
+                response = self._http.request(call.method, call.path, **call.options)
+            except transport.CLOSED:
+                if call.method != "GET":
+                    raise
+                response = self._http.request(call.method, call.path, **call.options)
         except httpx.HTTPError as error:
             raise transport.no_response(self.url, error) from None
         return transport.raise_for_error(response)

@@ -1,7 +1,7 @@
 """The HTTP calls of the API: how each request is written, and what its response means.
 
 It sends nothing itself; `sync` and `aio` do. A response becomes JSON or bytes, or is raised as the
-RobotniError that its problem document stands for. Whether a failed call may be sent again is
+RobotniError that its problem document stands for. For how long a failed call is sent again is
 decided in `polling`.
 """
 
@@ -15,8 +15,10 @@ import httpx
 from robotni.errors import (
     AnswerLost,
     Conflict,
+    DatabaseReplaced,
     FieldError,
     InvalidRequest,
+    MachineFault,
     NotFound,
     QueueFull,
     Refused,
@@ -31,9 +33,20 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 RETRY_TIMEOUT = 60.0
 _JOBS = "/api/worker/jobs"
 _BY_CODE: Dict[str, Type[RobotniError]] = {
-    error.code: error for error in (NotFound, Conflict, QueueFull, StorageFull, TokenRequired)
+    error.code: error
+    for error in (
+        NotFound,
+        Conflict,
+        QueueFull,
+        StorageFull,
+        DatabaseReplaced,
+        MachineFault,
+        TokenRequired,
+    )
 }
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
+# How a call fails on a connection that the server, or a proxy, closed while it was idle.
+CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _PROXY_STATUSES = (502, 503, 504)  # what a reverse proxy answers while the server restarts
 
 

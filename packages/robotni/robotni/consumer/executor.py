@@ -57,7 +57,7 @@ class Executor:
         self._store = store
         self._clock = clock
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
-        self._launch_specs = LaunchSpecs(settings, str(datadir.jobs), server_environ)
+        self._launch_specs = LaunchSpecs(settings, datadir, server_environ)
 
     def close(self) -> None:
         """Lets the shims end, each after the run it may have."""

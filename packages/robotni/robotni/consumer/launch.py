@@ -10,6 +10,8 @@ from robotni.jobs.models import Job
 from robotni.jobs.request import params_as_flags
 from robotni.settings import Settings
 from robotni.storage.run_files import RunFiles
+from robotni.system.datadir import DataDir
+from robotni.system.server_address import address
 from robotni.workers import Registry
 
 _PASSED = (
@@ -37,20 +39,22 @@ class LaunchSpecs:
     """Builds the launch specs of one worker. `server_environ` is what scripts see a part of."""
 
     def __init__(
-        self, settings: Settings, jobs_folder: str, server_environ: Mapping[str, str]
+        self, settings: Settings, datadir: DataDir, server_environ: Mapping[str, str]
     ) -> None:
         self._settings = settings
-        self._jobs_folder = jobs_folder
+        self._datadir = datadir
+        self._jobs_folder = str(datadir.jobs)
         self._passed = passed(server_environ, settings.pass_env)
         self._registry = Registry()
 
     def build(self, job: Job, run_files: RunFiles) -> Dict[str, Any]:
+        url = address(self._datadir) or self._settings.url  # the worker may outlive its server
         return {
             "folder": run_files.folder,
             "jobs": self._jobs_folder,
             "argv": command_line(job, str(self._registry.get(job.type).script)),
             "cwd": job.cwd,
-            "env": environment(job, run_files, self._passed, self._settings.url),
+            "env": environment(job, run_files, self._passed, url),
             "stdin": job.stdin,
             "timeout": job.timeout,
             "grace": self._settings.kill_grace,

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 
 from robotni import log
 from robotni.consumer.executor import Executor
-from robotni.errors import StorageFull
+from robotni.errors import DatabaseReplaced, StorageFull
 from robotni.jobs.models import local_date
 from robotni.jobs.states import PENDING
 from robotni.settings import Settings
@@ -51,6 +51,10 @@ class Maintenance:
             return self._run()
         except StorageFull:
             return INTERVAL  # there may be room by then
+        except DatabaseReplaced:
+            log.failed("maintenance; the worker stops, its scripts go on")
+            self._executor.stop_signal.set()
+            return INTERVAL
 
     def _run(self) -> float:
         self.due()

@@ -7,13 +7,15 @@ worker.
 
 import errno
 import math
+import os
+import re
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from robotni import __version__, log
 from robotni.engine.submit import SubmitRequest, SubmitResult, Submitted, Submitter, unwrap
 from robotni.errors import Conflict, FieldError, InvalidRequest, NotFound
-from robotni.jobs.models import Attempt, Job, Progress, local_date, next_midnight
+from robotni.jobs.models import SHORTEST_ID, Attempt, Job, Progress, local_date, next_midnight
 from robotni.jobs.request import JobRequest
 from robotni.jobs.states import CANCELLED, PENDING, RUNNING, SCHEDULED, STATES
 from robotni.settings import Settings
@@ -25,6 +27,8 @@ from robotni.workers import Registry, WorkerType
 OUTPUT_LIMIT = 64 * 1024  # bytes of output in a job's JSON: the last ones
 DAY = 86400
 PAGE_SIZE = 200
+MAX_CANDIDATES = 5  # ids that an error names
+_SHORT_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},31}}\Z")
 POLL_INTERVAL = 5  # seconds between two polls of a client
 
 
@@ -70,15 +74,22 @@ class Engine:
         old = self._get(job_id)
         if not old.is_terminal:
             raise Conflict(
-                f"job {job_id} is {old.status}; cancel it first, or wait until it has ended"
+                f"job {old.job_id} is {old.status}; cancel it first, or wait until it has ended"
             )
         return self._submitter.resubmit(old).job
 
     def _get(self, job_id: str) -> Job:
+        """The job with this id, of which the end is enough when no other job's id ends so."""
+        if _SHORT_ID.match(job_id):
+            ids = self._store.ids_ending_in(job_id, MAX_CANDIDATES + 1)
+            if len(ids) > 1:
+                raise Conflict(_ambiguous(job_id, ids))
+            job_id = ids[0] if ids else job_id
         job = self._store.get(job_id) if is_job_id(job_id) else None
         if job is None:
             raise NotFound(
-                "there is no such job; ids come from a submit or from GET /api/worker/jobs"
+                "there is no such job; ids come from a submit or from GET /api/worker/jobs, and "
+                f"may be shortened to their last {SHORTEST_ID} or more digits"
             )
         return job
 
@@ -144,7 +155,7 @@ class Engine:
             return None if run is None else self._store.run_files(job, run)
         run = job.run_of(attempt)
         if run is None:
-            raise NotFound(f"job {job_id} has no attempt {attempt}; it has had {job.attempt}")
+            raise NotFound(f"job {job.job_id} has no attempt {attempt}; it has had {job.attempt}")
         return self._store.run_files(job, run)
 
     def types(self) -> List[WorkerType]:
@@ -153,6 +164,7 @@ class Engine:
     def cancel(self, job_id: str) -> Job:
         """Cancels a waiting job, and requests the end of a running one. Conflict when it has
         completed or failed."""
+        job_id = self._get(job_id).job_id
         while True:
             job = self._get(job_id)
             now = self._clock()
@@ -184,6 +196,7 @@ class Engine:
     def revoke(self, job_id: str) -> Job:
         """Cancels a job that has not started; Conflict when it has."""
         job = self._get(job_id)
+        job_id = job.job_id
         if job.status == CANCELLED and job.attempt == 0:
             return job
         if not self._store.transition("cancel", job_id, finished_at=self._clock()):
@@ -216,7 +229,9 @@ class Engine:
         return math.inf if due is None else max(0.0, due - now)
 
     def check(self) -> None:
-        """Raises an error when the database cannot be read or the disk is nearly full."""
+        """Raises an error when the database cannot be read, the disk is nearly full, or no file
+        can be opened."""
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         self._store.counts()
         self._submitter.check_disk()
 
@@ -254,6 +269,12 @@ class Engine:
             },
             "nextWake": min(next_midnight(now), due or float("inf")),
         }
+
+
+def _ambiguous(end: str, ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:MAX_CANDIDATES])
+    more = ", and others" if len(ids) > MAX_CANDIDATES else ""
+    return f"{end} is the end of several ids; give more digits of the one you mean: {named}{more}"
 
 
 def _running_attempt(job: Job) -> Attempt:

@@ -29,6 +29,9 @@ def _without_fraction(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()[:19]
 
 
+SHORTEST_ID = 8  # digits at the end of an id that may stand for all of it
+
+
 def new_job_id(now: float) -> str:
     """32 hex digits: a UUIDv7 (RFC 9562, method 3). Ids sort by creation time, to a microsecond."""
     ticks = int(now * 1000 * 4096)  # 48 bits of milliseconds, 12 bits of their fraction

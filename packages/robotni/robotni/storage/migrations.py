@@ -8,6 +8,7 @@ replaced; one that is started later refuses the file. The columns of `job` are t
 
 from typing import Tuple
 
+from robotni.jobs.models import SHORTEST_ID
 from robotni.jobs.states import PENDING, SCHEDULED, STATES, TERMINAL
 
 _TERMINAL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
@@ -34,6 +35,8 @@ _TABLES = (
     "CREATE INDEX job_by_type ON job (type, status, job_id)",
     "CREATE INDEX job_by_project ON job (project, status, job_id)",
     "CREATE INDEX job_by_project_and_type ON job (project, type, status, job_id)",
+    # For ids that are shortened to their end; the begin of an id is its time, which many share.
+    f"CREATE INDEX job_by_end_of_id ON job (substr(job_id, -{SHORTEST_ID}))",
     f"CREATE INDEX job_due ON job (run_at) WHERE status = '{SCHEDULED}'",
     f"CREATE INDEX job_expiring ON job (pending_since) WHERE status = '{PENDING}'",
     # All that the statistics of a day read, which may be of 100,000s of jobs, lies in this index.

@@ -10,7 +10,7 @@ in the transaction that completes the one before. The store does not know how a 
 from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple, Union
 
 from robotni.errors import QueueFull
-from robotni.jobs.models import Job
+from robotni.jobs.models import SHORTEST_ID, Job
 from robotni.jobs.outcome import expiry, is_expired
 from robotni.jobs.states import (
     PENDING,
@@ -33,6 +33,10 @@ from robotni.system.datadir import DataDir
 # a partial index does not serve a parameter.
 _SCHEDULED = f"job INDEXED BY job_due WHERE status = '{SCHEDULED}'"
 _PENDING = f"job INDEXED BY job_expiring WHERE status = '{PENDING}'"
+IDS_ENDING_IN = (
+    f"SELECT job_id FROM job WHERE substr(job_id, -{SHORTEST_ID}) = substr(?1, -{SHORTEST_ID}) "
+    "AND substr(job_id, -length(?1)) = ?1 ORDER BY job_id DESC LIMIT ?2"
+)
 BATCH = 100  # rows changed in one transaction, at most: some milliseconds
 
 
@@ -92,6 +96,11 @@ class Store:
 
     def get(self, job_id: str) -> Optional[Job]:
         return self._one("WHERE job_id = ?", job_id)
+
+    def ids_ending_in(self, end: str, limit: int) -> List[str]:
+        """The ids of jobs that end in `end`, at least SHORTEST_ID digits; the newest first."""
+        rows = self._db.sql(IDS_ENDING_IN, (end, limit))
+        return [job_id for (job_id,) in rows.fetchall()]
 
     def by_key(self, key: str) -> Optional[Job]:
         return self._one("WHERE idempotency_key = ?", key)

@@ -27,6 +27,7 @@ class DataDir:
         self.path = path
         self.database = path / "robotni.db"
         self.jobs = path / "jobs"
+        self.servers = path / "servers"
         self.worker_lock = path / "worker.lock"
         self.spawn_lock = path / "spawn.lock"
         self.worker_log = path / "worker.log"
@@ -47,7 +48,8 @@ class DataDir:
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             os.chmod(self.path, 0o700)
-            os.makedirs(self.jobs, mode=0o700, exist_ok=True)
+            for folder in (self.jobs, self.servers):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
             for fifo in (self.wakeup, self.stop_worker, self.stop_server):
                 make_fifo(fifo)
             for name, text in ((".gitignore", "*\n"), ("robotni.db", "")):

@@ -10,7 +10,7 @@ exclude each other, too.
 import fcntl
 import os
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 
 def take_lock(path: Path, wait: bool = False) -> Optional[int]:
@@ -22,6 +22,29 @@ def take_lock(path: Path, wait: bool = False) -> Optional[int]:
 def take_folder(path: str) -> Optional[int]:
     """The descriptor that holds the lock of an existing folder; None while another holds it."""
     return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), wait=False)
+
+
+def share_lock(path: Path, first: Callable[[int], None]) -> int:
+    """The descriptor that holds a shared lock of file `path`, which is created if need be. When no
+    other holds it, `first` is called with this one, while it holds the lock alone."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # it is shared already, or just being shared by the first
+            pass
+        else:
+            first(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def lock_open_file(fd: int) -> None:
+    """Takes the lock of an open file that no other process knows yet."""
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _locked(fd: int, wait: bool) -> Optional[int]:

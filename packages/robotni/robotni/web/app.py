@@ -21,6 +21,7 @@ from robotni.web.autostart import Autostart
 from robotni.web.body import Message, Receive, Scope, Send, path_within
 from robotni.web.dispatch import Threads
 from robotni.web.metrics import RequestTimes
+from robotni.web.parameters import StrictRoute
 from robotni.web.routes import jobs, pages, queue, status
 from robotni.web.security import App, SecurityMiddleware
 
@@ -129,10 +130,12 @@ def create_api(settings: Settings, engine: Engine, stats: Stats, autostart: Auto
         version=__version__,
         description="Runs Python scripts in virtual environments of their own: submit, then poll.",
         lifespan=lifespan,
+        openapi_url=None,  # it is one of `routes/pages.py`
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.router.route_class = StrictRoute
     app.state.engine = engine
     app.state.autostart = autostart
     problems.install(app)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional
 
 from robotni import log
+from robotni.errors import DatabaseReplaced
 from robotni.settings import PREFIX, Settings
 from robotni.system.datadir import DataDir
 from robotni.system.locks import take_lock
@@ -112,6 +113,8 @@ class Autostart:
                 if needed_in > 0:
                     return needed_in
                 self._start_worker()
+        except DatabaseReplaced:  # a worker would use another file; every call says what to do
+            pass
         except Exception:  # a full disk must not end the checks
             log.failed("start of a worker")
         return CHECK_INTERVAL

@@ -15,6 +15,7 @@ from typing import Any, Awaitable, Callable, Deque, List, Sequence, Tuple
 
 from robotni.engine.engine import Engine
 from robotni.engine.submit import SubmitRequest, SubmitResult, Submitted
+from robotni.errors import MachineFault
 
 MAX_BATCH = 64  # submits in one transaction: some milliseconds
 
@@ -75,10 +76,10 @@ class Batcher:
         self._waiting.append((request, future))
         try:
             self._schedule()
-        except RuntimeError:  # no thread can be started: this submit must not be stored later
+        except RuntimeError as error:  # no thread can be started: it must not be stored later
             self._is_scheduled = False
             future.cancel()
-            raise
+            raise _no_thread(error) from error
         return await asyncio.wrap_future(future)
 
     def _schedule(self) -> None:
@@ -114,6 +115,17 @@ def _run_in(executor: Executor, endpoint: Endpoint) -> AsyncEndpoint:
     @wraps(endpoint)
     async def in_thread(*args: Any, **kwargs: Any) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(executor, partial(endpoint, *args, **kwargs))
+        try:
+            future = loop.run_in_executor(executor, partial(endpoint, *args, **kwargs))
+        except RuntimeError as error:
+            raise _no_thread(error) from error
+        return await future
 
     return in_thread
+
+
+def _no_thread(error: RuntimeError) -> MachineFault:
+    return MachineFault(
+        f"the machine cannot start a thread ({error}); raise the limit of processes, or end some, "
+        "and try again"
+    )

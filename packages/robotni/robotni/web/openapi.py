@@ -18,22 +18,23 @@ _MEANINGS = {
     401: "ROBOTNI_TOKEN is set, and the request does not have it",
     403: "This Host or Origin is not allowed",
     404: "No such job, task, output or page",
-    409: "The job's state forbids it",
+    409: "The job's state forbids it, or the shortened id stands for several jobs",
     413: "The body is over 1 MiB",
     415: "The body is not application/json",
     416: "The output is not that long yet; Content-Range has its size",
     422: "The request is wrong; errors points at each wrong field",
     429: "ROBOTNI_MAX_PENDING jobs wait already; see Retry-After",
+    503: "The machine lacks something for now, or robotni.db was replaced; detail says what to do",
     507: "The disk is full",
 }
 
 
 def described(*statuses: int) -> Dict[Any, Dict[str, Any]]:
-    """The error answers of an operation; 401, 403 and 422 are possible everywhere."""
+    """The error answers of an operation; 401, 403, 422 and 503 are possible everywhere."""
     content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {
         status: {"description": _MEANINGS[status], "content": content}
-        for status in (*statuses, 401, 403, 422)
+        for status in (*statuses, 401, 403, 422, 503)
     }
 
 

@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from robotni.errors import FieldError, InvalidRequest, QueueFull, RobotniError
+from robotni import log
+from robotni.errors import FieldError, InvalidRequest, MachineFault, QueueFull, RobotniError
 
 STATUS = {
     "invalid_request": 422,
@@ -22,6 +23,8 @@ STATUS = {
     "conflict": 409,
     "queue_full": 429,
     "storage_full": 507,
+    "database_replaced": 503,
+    "machine_fault": 503,
 }
 _TITLES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}  # others on Python 3.13
 _DETAILS = {
@@ -94,18 +97,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RobotniError, _robotni_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    for fault in (OSError, MemoryError):
+        app.add_exception_handler(fault, _machine_fault)
     app.add_exception_handler(Exception, _unexpected)
 
 
 def _robotni_error(request: Request, error: Any) -> Response:
     errors = error.errors if isinstance(error, InvalidRequest) else None
-    headers = {"Retry-After": "5"} if isinstance(error, QueueFull) else None
+    headers = {"Retry-After": "5"} if isinstance(error, (QueueFull, MachineFault)) else None
     return response(STATUS.get(error.code, 500), error.code, str(error), errors, headers)
 
 
 def _validation_error(request: Request, error: Any) -> Response:
     """What FastAPI found wrong, as pointers and sentences."""
-    errors = [FieldError(_pointer(e["loc"]), _sentence(e)) for e in error.errors()][:50]
+    errors = [FieldError(pointer(e["loc"]), _sentence(e)) for e in error.errors()][:50]
     detail = "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors)
     return _robotni_error(request, InvalidRequest(errors, detail))
 
@@ -128,12 +133,29 @@ def _allowed(request: Request) -> str:
     return ", ".join(methods)
 
 
+def _machine_fault(request: Request, error: Exception) -> Response:
+    """An error of the system that no part has explained; "it is not there" would be ours."""
+    if isinstance(error, FileNotFoundError):
+        raise error
+    log.failed("request")
+    return _robotni_error(request, machine_fault(error))
+
+
+def machine_fault(error: Exception) -> MachineFault:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return MachineFault(
+        f"the machine could not serve this request ({reason}); see what it lacks (open files, "
+        "memory, processes, a working disk) and try again"
+    )
+
+
 def _unexpected(request: Request, error: Exception) -> Response:
     detail = "robotni failed at this request; its log holds the reason, and nothing was stored"
     return response(500, "internal_error", detail, headers={"Connection": "close"})
 
 
-def _pointer(loc: Sequence[Any]) -> str:
+def pointer(loc: Sequence[Any]) -> str:
+    """The JSON pointer of a place in the request, as FastAPI names it."""
     parts = loc[1:] if loc and loc[0] in ("body", "query", "path", "header") else loc
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in parts)
 

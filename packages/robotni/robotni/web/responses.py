@@ -1,4 +1,4 @@
-"""Answers that a client may have already (ETag, 304), and the part of an output from byte N on."""
+"""Answers that a client may have already (ETag, 304), and a part of an output (Range, 206)."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ from robotni.web.problems import response
 
 TEXT = "text/plain; charset=utf-8"
 MAX_WHOLE = 256 * 1024  # bytes that are sent as a whole; more is streamed
-_RANGE = re.compile(r"bytes=(\d{1,18})-\Z", re.ASCII)
+_RANGE = re.compile(r"bytes=(?:(?P<first>\d{1,18})-|-(?P<last>\d{1,18}))\Z", re.ASCII)
 
 
 def conditional(
@@ -31,14 +31,15 @@ def conditional(
 
 
 def output_response(request: Request, run_files: Optional[RunFiles]) -> Response:
-    """The output so far, or from byte N on (`Range: bytes=N-`); 416 when it is not that long yet.
+    """The output so far, or from byte N on (`Range: bytes=N-`), or its last N bytes (`bytes=-N`);
+    416 when there is nothing of that yet.
 
     Any other Range is ignored, as RFC 9110 allows, so it costs nothing. `run_files` is None before
     the first attempt.
     """
     match = _RANGE.match(request.headers.get("range", ""))
-    start = int(match[1]) if match else 0
     size = 0 if run_files is None else run_files.output_size()
+    start = _start(match, size) if match else 0
     if match and start >= size:
         return response(
             416,
@@ -57,3 +58,8 @@ def output_response(request: Request, run_files: Optional[RunFiles]) -> Response
         return Response(b"".join(chunks), status, headers, media_type=TEXT)
     headers["Content-Length"] = str(size - start)
     return StreamingResponse(chunks, status, headers, media_type=TEXT)
+
+
+def _start(asked: "re.Match[str]", size: int) -> int:
+    """The first byte that a Range asks for."""
+    return int(asked["first"]) if asked["last"] is None else max(0, size - int(asked["last"]))

@@ -12,6 +12,7 @@ from typing import Any, Awaitable, Callable, Dict, Iterable, Optional, Tuple, Un
 
 import psutil
 
+from robotni.errors import MachineFault
 from robotni.settings import PREFIX, Settings, is_loopback
 from robotni.web.body import (
     Message,
@@ -25,6 +26,7 @@ from robotni.web.body import (
     read_body,
     values_of,
 )
+from robotni.web.problems import machine_fault
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -86,7 +88,10 @@ class SecurityMiddleware:
         if self._settings.token is not None or port is None:
             return None
         if (host, port) not in self._exposed:
-            self._exposed[host, port] = not is_loopback(host) or _listens_beyond_loopback(port)
+            try:
+                self._exposed[host, port] = not is_loopback(host) or _listens_beyond_loopback(port)
+            except OSError as error:
+                return Refusal(503, MachineFault.code, str(machine_fault(error)))
         if not self._exposed[host, port]:
             return None
         return Refusal(

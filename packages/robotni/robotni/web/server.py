@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from robotni.errors import RobotniError, SettingsError
 from robotni.settings import PREFIX, Settings
 from robotni.system.datadir import DataDir
+from robotni.system.server_address import announced
 from robotni.system.wakeup import listen
 from robotni.web.problems import render
 from robotni.web.security import HEADERS
@@ -114,8 +115,9 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
-    """Serves until SIGINT, SIGTERM, or a notification of the data directory's `stop_server`."""
+def serve(app: Any, listener: socket.socket, datadir: DataDir, url: str) -> None:
+    """Serves until SIGINT, SIGTERM, or a notification of the data directory's `stop_server`.
+    Meanwhile the commands of the project find the server at `url`."""
     stop_fifo = listen(datadir.stop_server)
     config = uvicorn.Config(
         app,
@@ -131,7 +133,8 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir) -> None:
         lifespan="on",
     )
     try:
-        Server(config, stop_fifo).run(sockets=[listener])
+        with announced(datadir, url):
+            Server(config, stop_fifo).run(sockets=[listener])
     finally:
         listener.close()
         os.close(stop_fifo)

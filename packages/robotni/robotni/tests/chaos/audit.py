@@ -55,6 +55,7 @@ def _strangers(datadir: DataDir) -> List[Path]:
         ".gitignore",
         "boot.tmp",
         "write.lock",
+        "database.lock",
         "worker.log.1",
         "robotni.db-wal",
         "robotni.db-shm",

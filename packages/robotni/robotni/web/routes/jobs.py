@@ -14,9 +14,9 @@ from typing_extensions import Annotated
 from robotni.engine.engine import Engine
 from robotni.engine.submit import SubmitRequest
 from robotni.errors import FieldError, InvalidRequest
-from robotni.jobs.models import Job, View
+from robotni.jobs.models import SHORTEST_ID, Job, View
 from robotni.jobs.request import JobRequest
-from robotni.jobs.states import RUNNING
+from robotni.jobs.states import RUNNING, STATES
 from robotni.storage.queries import Filters
 from robotni.web.body import JSON
 from robotni.web.dispatch import Threads
@@ -26,7 +26,13 @@ from robotni.web.responses import conditional, output_response
 POLL_INTERVAL = "5"
 MAX_KEY = 255
 _KEY = re.compile(r"[\x21-\x7e]+\Z")
-JobId = Annotated[str, Path(description="as a submit returned it", examples=[JOB_ID])]
+JobId = Annotated[
+    str,
+    Path(
+        description=f"as a submit returned it, or its last {SHORTEST_ID} or more digits",
+        examples=[JOB_ID],
+    ),
+]
 
 
 class JobItem(Job):
@@ -95,7 +101,10 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         ),
         cursor: Optional[str] = Query(None, max_length=64, description="nextCursor of a page"),
     ) -> Response:
-        states = [s.strip() for s in status.split(",") if s.strip()] if status else []
+        states = [s.strip() for s in status.split(",") if s.strip()] if status is not None else []
+        if status is not None and not states:
+            detail = f"no state is named; leave status out, or name some of {', '.join(STATES)}"
+            raise InvalidRequest([FieldError("/status", detail)])
         filters = Filters(type, states, project, q)
         get_page = search_page if filters.is_search else read_page
         return await get_page(request, filters, cursor, limit)
@@ -123,7 +132,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         responses={
             200: {"model": Job, "description": "The job as it is now"},
             304: {"description": "As the ETag in If-None-Match says"},
-            **described(404),
+            **described(404, 409),
         },
     )
     @threads.read
@@ -139,8 +148,8 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         summary="The output of an attempt, growing while it runs",
         responses={
             200: {"content": {"text/plain": {"example": "hello\n"}}},
-            206: {"description": "From byte N on, for Range: bytes=N-"},
-            **described(404, 416),
+            206: {"description": "From byte N on (Range: bytes=N-), or the last N (bytes=-N)"},
+            **described(404, 409, 416),
         },
         response_class=Response,
     )

@@ -1,10 +1,11 @@
-"""The pages `/webdemo` and `/docs`, with the files of `static/` that they load.
+"""The pages `/webdemo` and `/docs`, `/openapi.json`, and the files of `static/` that they load.
 
 A strict Content-Security-Policy goes with all of them. Browsers ask again each time and get 304;
 what is sent is compressed for clients that accept it. A file is read when it is first asked for.
 """
 
 import gzip
+import json
 import mimetypes
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +64,12 @@ def add_routes(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> Response:
         return page(request, "docs", "docs.html")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi(request: Request) -> Response:
+        prefix = request.scope.get("root_path", "")
+        servers = {"servers": [{"url": prefix}]} if prefix else {}
+        return conditional(request, json.dumps({**app.openapi(), **servers}).encode())
 
     @app.get("/webdemo/{name:path}", include_in_schema=False)
     def file(request: Request, name: str) -> Response:

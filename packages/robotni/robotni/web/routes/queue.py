@@ -102,7 +102,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         tags=["queue"],
         operation_id="getResult",
         summary="What became of a task; reading never consumes",
-        responses=described(404),
+        responses=described(404, 409),
     )
     @threads.read
     def result(task_id: JobId) -> TaskResult:

@@ -75,7 +75,8 @@ def test_a_wrong_url_is_reported(robotni: Callable[..., Result]) -> None:
 
 
 def test_an_unknown_id_is_reported(robotni: Callable[..., Result]) -> None:
-    unknown = "there is no such job; ids come from a submit or from GET /api/worker/jobs"
+    unknown = "there is no such job; ids come from a submit or from GET /api/worker/jobs, and "
+    unknown += "may be shortened to their last 8 or more digits"
     invalid = "is not a job id; to see the ids: robotni jobs"
     for command in ("show", "logs", "cancel", "retry"):
         for job_id in (UNKNOWN_ID, "ä b"):

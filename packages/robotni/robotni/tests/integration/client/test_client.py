@@ -11,6 +11,7 @@ import pytest
 from robotni.client import AsyncClient, Client, RemoteJob
 from robotni.client.transport import error_from
 from robotni.errors import (
+    AnswerLost,
     Conflict,
     InvalidRequest,
     NotFound,
@@ -220,6 +221,72 @@ def test_the_async_client_also_repeats_a_submit(server: Server, lossy: LossyProx
     job_id = asyncio.run(submit())
     assert len(lossy.requests) == 2
     assert [job["jobId"] for job in server.client.jobs()] == [job_id]
+
+
+class ClosingServer:
+    """Answers the first request on each connection, and closes it when a second one arrives, as a
+    server does whose idle timeout has passed at that moment. With `answers=0` it answers none."""
+
+    def __init__(self, answers: int) -> None:
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.requests: List[str] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # closed: the test is over
+                return
+            with connection:
+                for number in range(self._answers + 1):
+                    request = connection.recv(65536)
+                    if request:
+                        self.requests.append(request.decode().split()[0])
+                    if number < self._answers:
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def closing(request: pytest.FixtureRequest) -> Iterator[ClosingServer]:
+    server = ClosingServer(request.param)
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("closing", [1], indirect=True)
+def test_a_call_that_reads_is_repeated_once_when_an_idle_connection_was_closed(
+    closing: ClosingServer,
+) -> None:
+    with Client(closing.url) as client:
+        assert [client.status() for _ in range(3)] == [{}, {}, {}]
+    assert closing.requests == ["GET"] * 5
+
+    async def use_client() -> Any:
+        async with AsyncClient(closing.url) as client:
+            return [await client.status() for _ in range(3)]
+
+    assert asyncio.run(use_client()) == [{}, {}, {}]
+    assert closing.requests == ["GET"] * 10
+
+
+@pytest.mark.parametrize("closing", [0], indirect=True)
+def test_a_call_that_gets_no_answer_twice_fails_and_one_that_changes_is_sent_once(
+    closing: ClosingServer,
+) -> None:
+    with Client(closing.url) as client:
+        with pytest.raises(AnswerLost, match="may have been carried out"):
+            client.status()
+        for call in (client.cancel, client.retry):
+            with pytest.raises(AnswerLost, match="may have been carried out"):
+                call("0" * 32)
+    assert closing.requests == ["GET", "GET", "DELETE", "POST"]
 
 
 def test_two_submits_are_two_jobs(server: Server) -> None:

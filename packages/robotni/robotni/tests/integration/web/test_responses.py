@@ -104,9 +104,13 @@ def test_output_is_served_as_plain_text(server: Server, done: str) -> None:
         ("bytes=0-", b"0123456789\n", "bytes 0-10/11"),
         ("bytes=4-", b"456789\n", "bytes 4-10/11"),
         ("bytes=10-", b"\n", "bytes 10-10/11"),
+        ("bytes=-1", b"\n", "bytes 10-10/11"),
+        ("bytes=-4", b"789\n", "bytes 7-10/11"),
+        ("bytes=-11", b"0123456789\n", "bytes 0-10/11"),
+        ("bytes=-999999999999999999", b"0123456789\n", "bytes 0-10/11"),
     ],
 )
-def test_output_is_served_from_byte_n_on(
+def test_output_is_served_from_byte_n_on_or_its_last_n_bytes(
     server: Server, done: str, asked: str, content: bytes, content_range: str
 ) -> None:
     answer = get(server, f"{JOBS}/{done}/output", Range=asked)
@@ -115,7 +119,7 @@ def test_output_is_served_from_byte_n_on(
     assert answer.headers["content-length"] == str(len(content))
 
 
-@pytest.mark.parametrize("asked", ["bytes=11-", "bytes=12-", "bytes=999999999999999999-"])
+@pytest.mark.parametrize("asked", ["bytes=11-", "bytes=12-", f"bytes={'9' * 18}-", "bytes=-0"])
 def test_a_range_beyond_the_end_gets_416_with_the_size(
     server: Server, done: str, asked: str
 ) -> None:
@@ -128,7 +132,10 @@ def test_a_range_beyond_the_end_gets_416_with_the_size(
     "asked",
     [
         "bytes=0-3",
-        "bytes=-5",
+        "bytes=-5-",
+        "bytes=--5",
+        "bytes=-",
+        "bytes=-9999999999999999999",
         "bytes=0-3,5-",
         "bytes=5-,6-",
         "lines=2-",

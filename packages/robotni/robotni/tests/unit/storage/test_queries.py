@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 from typing import List, Optional
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from robotni.jobs.models import Job, new_job_id
 from robotni.jobs.states import STATES, TERMINAL
 from robotni.storage.queries import PAGE_SIZE, Filters, select
+from robotni.storage.store import IDS_ENDING_IN
 from robotni.tests.conftest import House
 from robotni.tests.unit.engine.test_engine import submit
 
@@ -131,3 +133,15 @@ def test_the_jobs_of_a_page_are_read_in_order_without_sorting_them(house: House)
     query = "SELECT * FROM job WHERE job_id IN (?, ?) ORDER BY job_id DESC"
     plan = house.store._db.sql(f"EXPLAIN QUERY PLAN {query}", ("a", "b")).fetchall()
     assert [text for *_, text in plan] == ["SEARCH job USING PRIMARY KEY (job_id=?)"]
+
+
+def test_a_shortened_id_is_looked_up_in_an_index(house: House) -> None:
+    plan = house.store._db.sql(f"EXPLAIN QUERY PLAN {IDS_ENDING_IN}", ("5a6d7e8f90", 6)).fetchall()
+    (step,) = [text for *_, text in plan]
+    assert re.fullmatch(r"SEARCH (TABLE )?job USING (COVERING )?INDEX job_by_end_of_id .*", step)
+
+
+def test_a_shortened_id_finds_the_ids_that_end_so_newest_first(house: House) -> None:
+    ids = sorted(submit(house).job_id for _ in range(20))
+    assert all(house.store.ids_ending_in(i[-length:], 6) == [i] for i in ids for length in (12, 31))
+    assert house.store.ids_ending_in("0" * 12, 6) == []
