@@ -1472,7 +1472,7 @@ export interface operations {
                     "text/plain": unknown;
                 };
             };
-            /** @description From byte N on, for Range: bytes=N- */
+            /** @description From byte N on, for Range: bytes=N-; the last N, for bytes=-N. Where a part of the output was left out, it begins behind that, or ends before */
             206: {
                 headers: {
                     [name: string]: unknown;

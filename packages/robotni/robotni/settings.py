@@ -81,7 +81,10 @@ class Settings(BaseModel):
         description="how many jobs may wait to start; further submits are refused",
     )
     max_output: int = Field(
-        10_485_760, ge=0, le=1 << 40, description="bytes of output kept for each attempt"
+        10_485_760,
+        ge=0,
+        le=1 << 40,
+        description="bytes of output kept for each attempt: the beginning and the end",
     )
     retention_days: float = Field(
         30, ge=0, le=36500, description="days before a job that has ended is deleted with its files"

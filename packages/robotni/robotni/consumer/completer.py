@@ -47,7 +47,7 @@ class Completer:
             stopped_by=ended["stoppedBy"],
             out_of_memory=ended["outOfMemory"],
             spawn_error=ended["spawnError"],
-            last_line=run_files.last_line() if ended["exitCode"] else "",
+            quote=run_files.quote(ended["outputBytes"]) if ended["exitCode"] else "",
         )
         columns = {
             "finished_at": ended["finishedAt"],

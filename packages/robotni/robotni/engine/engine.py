@@ -9,7 +9,7 @@ import errno
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from robotni import __version__, log
 from robotni.engine.submit import SubmitRequest, SubmitResult, Submitted, Submitter, unwrap
@@ -27,6 +27,13 @@ OUTPUT_LIMIT = 64 * 1024  # bytes of output in a job's JSON: the last ones
 DAY = 86400
 PAGE_SIZE = 200
 POLL_INTERVAL = 5  # seconds between two polls of a client
+
+
+class JobOutput(NamedTuple):
+    """The files of an attempt, and how many bytes it wrote; 0 where that is not stored."""
+
+    run_files: RunFiles
+    written: int
 
 
 class Engine:
@@ -139,16 +146,18 @@ class Engine:
             if cursor is None:
                 return
 
-    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[RunFiles]:
-        """The files of an attempt, by default of the last one; None when none has started."""
+    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[JobOutput]:
+        """The output of an attempt, by default of the last one; None when none has started."""
         job = self._get(job_id)
+        number = job.attempt if attempt is None else attempt
+        run = job.run_of(number)
+        if run is not None:
+            run_files = RunFiles(self._jobs_folder, job_id, run)
+            is_counted = job.is_terminal and number == job.attempt
+            return JobOutput(run_files, job.output_bytes if is_counted else 0)
         if attempt is None:
-            run = job.run_of(job.attempt)
-            return None if run is None else RunFiles(self._jobs_folder, job_id, run)
-        run = job.run_of(attempt)
-        if run is None:
-            raise NotFound(f"job {job_id} has no attempt {attempt}; it has had {job.attempt}")
-        return RunFiles(self._jobs_folder, job_id, run)
+            return None
+        raise NotFound(f"job {job_id} has no attempt {attempt}; it has had {job.attempt}")
 
     def types(self) -> List[WorkerType]:
         return self._registry.list()

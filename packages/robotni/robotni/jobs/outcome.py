@@ -21,8 +21,8 @@ class ExitFacts(NamedTuple):
     """What is known of a run that has ended.
 
     `stopped_by` is the reason why robotni stopped the run, if it did. `lost` means that the run
-    left no evidence of its end. `last_line` is the last line of output; after a traceback it names
-    the exception."""
+    left no evidence of its end. `quote` is what an error message quotes of the output: "" when
+    there was none, None when it cannot be quoted."""
 
     exit_code: Optional[int] = None
     signal: Optional[str] = None
@@ -30,7 +30,7 @@ class ExitFacts(NamedTuple):
     out_of_memory: bool = False
     spawn_error: Optional[str] = None
     lost: bool = False
-    last_line: str = ""
+    quote: Optional[str] = ""
 
 
 class Outcome(NamedTuple):
@@ -91,10 +91,15 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     if facts.exit_code != 0:
         return JobError(
             code="exit_nonzero",
-            message=f"{program} ended with exit code {facts.exit_code}"
-            + (f": {facts.last_line}" if facts.last_line else "; it printed nothing."),
+            message=f"{program} ended with exit code {facts.exit_code}" + _quoted(facts.quote),
         )
     return None
+
+
+def _quoted(quote: Optional[str]) -> str:
+    if quote is None:
+        return "; the end of its output was not kept as a whole, so nothing is quoted from it."
+    return f": {quote}" if quote else "; it printed nothing."
 
 
 def is_expired(job: Job, now: float) -> bool:

@@ -9,6 +9,7 @@ import time
 
 from .cancel_fifo import drain
 from .evidence import FULL, create, exit_of, oom_kills, remove, sync, write_padded
+from .output import Output
 from .processes import descendants, mark
 from .spawn import spawn
 
@@ -30,10 +31,9 @@ class Run:
         self.vmstat = vmstat
         self.standby = standby
         self.child = self.status = None
-        self.output_bytes = self.kept_bytes = 0
         self.stopped_by = self.spawn_error = None
         self.has_survivors = self.is_alone = self.is_standby = False
-        self.pipe = self.pipe_writer = self.stdin = self.log = self.evidence = None
+        self.pipe = self.pipe_writer = self.stdin = self.output = self.evidence = None
         self.exit_json = b""
 
     def path(self, name):
@@ -58,8 +58,7 @@ class Run:
 
     def prepare_files(self):
         self.cancel_fifo.link(self.path("cancel.fifo"))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self.log = os.open(self.path("output"), flags, 0o600)
+        self.output = Output(self.folder, self.spec["maxOutput"])
         self.stdin = self.open_stdin()
         self.pipe, self.pipe_writer = os.pipe()
         evidence = {"startedAt": self.started_at, "shim": os.getpid()}
@@ -116,9 +115,11 @@ class Run:
         self.close()
 
     def close(self):
-        for fd in (self.pipe, self.pipe_writer, self.stdin, self.log, self.evidence):
+        for fd in (self.pipe, self.pipe_writer, self.stdin, self.evidence):
             if fd is not None:
                 os.close(fd)
+        if self.output is not None:
+            self.output.close()
 
     def open_stdin(self):
         text = self.spec.get("stdin")
@@ -225,27 +226,13 @@ class Run:
             os.close(self.pipe)
             self.pipe = None
             return False
-        self.keep(data)
+        self.output.keep(data)
         return True
-
-    def keep(self, data):
-        """Counts output, and writes to the file what the cap and the disk allow."""
-        self.output_bytes += len(data)
-        kept = data[: max(0, self.spec["maxOutput"] - self.kept_bytes)]
-        while kept:
-            try:
-                written = os.write(self.log, kept)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                break  # go on counting, keep nothing
-            self.kept_bytes += written
-            kept = kept[written:]
 
     def drain_pipe(self):
         """Reads what is still in the pipe; does not wait for others that hold it open."""
-        limit = self.output_bytes + (1 << 20)
-        while self.pipe is not None and self.output_bytes < limit and self.read_pipe():
+        limit = self.output.written + (1 << 20)
+        while self.pipe is not None and self.output.written < limit and self.read_pipe():
             pass
 
     # finish
@@ -261,8 +248,8 @@ class Run:
             "stoppedBy": self.stopped_by,
             "spawnError": self.spawn_error,
             "outOfMemory": was_killed and oom_kills(self.vmstat) > self.oom_kills_before,
-            "outputBytes": self.output_bytes,
-            "outputTruncated": self.output_bytes > self.kept_bytes,
+            "outputBytes": self.output.written,
+            "outputTruncated": self.output.written > self.output.kept,
         }
 
     def finish(self):
@@ -271,8 +258,8 @@ class Run:
         self.exit_json = json.dumps(self.exit_facts()).encode()
         while True:
             try:
-                if self.kept_bytes:
-                    os.fsync(self.log)
+                if self.output.kept:
+                    self.output.sync()
                     sync(*self.folders())
                 write_padded(self.evidence, self.exit_json)
                 os.rename(self.path("started"), self.path("exit.json"))

@@ -2,17 +2,19 @@
 
 import hashlib
 import re
-from typing import Mapping, Optional
+from typing import List, Mapping, Optional
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from robotni.storage.run_files import RunFiles
+from robotni.engine.engine import JobOutput
+from robotni.storage.output import Output, Part, Stretch, size_of
 from robotni.web.problems import response
 
 TEXT = "text/plain; charset=utf-8"
 AT_ONCE = 256 * 1024  # bytes that are read in one go; more is streamed
-_RANGE = re.compile(r"bytes=(\d{1,18})-\Z", re.ASCII)
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-|-(\d{1,18}))\Z", re.ASCII)
+_NONE: Mapping[str, str] = {}
 
 
 def etag_of(body: bytes) -> str:
@@ -36,29 +38,43 @@ def conditional(
     return Response(body, headers=all_headers, media_type=media_type)
 
 
-def output_response(request: Request, run_files: Optional[RunFiles]) -> Response:
-    """The output so far, or from byte N on (`Range: bytes=N-`); 416 when nothing is there yet.
+def output_response(request: Request, output: Optional[JobOutput]) -> Response:
+    """The output so far, or a part of it; 416 when nothing is there yet.
 
-    Any other Range is ignored, as RFC 9110 allows, so it costs nothing.
+    Without Range a line stands for what was left out. A part never spans what was left out: from
+    byte N on (`bytes=N-`) is from the first kept byte after it. Any other Range is ignored, as RFC
+    9110 allows, so it costs nothing.
     """
-    asked = _RANGE.match(request.headers.get("range", ""))
-    start = int(asked[1]) if asked else 0
-    size = 0 if run_files is None else run_files.output_size()
-    if asked and start >= size:
+    kept = Output(None) if output is None else output.run_files.open_output()
+    part = _asked_part(request, kept)
+    if part is None:
+        return _text(kept, kept.whole(0 if output is None else output.written))
+    if part.start == part.end:
+        kept.close()
         return response(
             416,
             "nothing_there_yet",
-            f"the output has {size} bytes so far; ask again from byte {size} later",
-            headers={"Content-Range": f"bytes */{size}"},
+            f"the output has {kept.size} bytes so far; ask again from byte {kept.size} later",
+            headers={"Content-Range": f"bytes */{kept.size}"},
         )
-    if run_files is None:
-        return Response(b"", media_type=TEXT, headers={"Accept-Ranges": "bytes"})
-    chunks = run_files.read_from(start, size - start).chunks
-    headers = {"Accept-Ranges": "bytes"}
-    if asked:
-        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-    status = 206 if asked else 200
-    if size - start <= AT_ONCE:
-        return Response(b"".join(chunks), status, headers, media_type=TEXT)
-    headers["Content-Length"] = str(size - start)
-    return StreamingResponse(chunks, status, headers, media_type=TEXT)
+    said = f"bytes {part.start}-{part.end - 1}/{kept.size}"
+    return _text(kept, [part], 206, {"Content-Range": said})
+
+
+def _asked_part(request: Request, kept: Output) -> Optional[Stretch]:
+    """The part that the client asks for, perhaps an empty one; None when it asks for all."""
+    asked = _RANGE.match(request.headers.get("range", ""))
+    if asked is None:
+        return None
+    return kept.last(int(asked[2])) if asked[2] else kept.stretch_from(int(asked[1]))
+
+
+def _text(
+    kept: Output, parts: List[Part], status: int = 200, headers: Mapping[str, str] = _NONE
+) -> Response:
+    size, chunks = size_of(parts), kept.chunks(*parts)
+    all_headers = {**headers, "Accept-Ranges": "bytes"}
+    if size <= AT_ONCE:
+        return Response(b"".join(chunks), status, all_headers, media_type=TEXT)
+    all_headers["Content-Length"] = str(size)
+    return StreamingResponse(chunks, status, all_headers, media_type=TEXT)

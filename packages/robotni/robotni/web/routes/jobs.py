@@ -151,7 +151,10 @@ def create_router(engine: Engine, reads: Lane, searches: Lane, writes: Lane) -> 
         summary="The output of an attempt, growing while it runs",
         responses={
             200: {"content": {"text/plain": {"example": "hello\n"}}},
-            206: {"description": "From byte N on, for Range: bytes=N-"},
+            206: {
+                "description": "From byte N on, for Range: bytes=N-; the last N, for bytes=-N. "
+                "Where a part of the output was left out, it begins behind that, or ends before"
+            },
             **described(404, 416),
         },
         response_class=Response,

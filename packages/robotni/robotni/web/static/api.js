@@ -6,6 +6,7 @@ const WITHIN = 20_000;
 const WITHIN_LARGE = 300_000;
 const TOKEN = "robotni-token";
 const REMEMBERED = 30;
+const PLACE = /^bytes (\d+)-\d+\/(\d+)$/;
 const answers = new Map(); // path -> {etag, text, value}, the latest asked for last
 
 /** The server refused: a problem as RFC 9457 has it. */
@@ -70,17 +71,25 @@ export async function remove(path) {
   return JSON.parse(await textOf(await call(path, { method: "DELETE" })));
 }
 
-/** The bytes from `start` on; none when there are no more. */
-export async function bytesFrom(path, start) {
+/** A part of an output from byte `start` on, or behind what was left out there: `{start, bytes,
+ * size}`, size with what is left out; no bytes when there are no more. */
+export async function partFrom(path, start) {
   const options = { cache: "no-store", headers: { Range: `bytes=${start}-` } };
   try {
     const response = await call(path, options, WITHIN_LARGE);
     const bytes = new Uint8Array(await received(response.arrayBuffer()));
-    return response.status === 206 ? bytes : bytes.subarray(start);
+    const [, first, size] = response.headers.get("Content-Range").match(PLACE);
+    return { start: Number(first), bytes, size: Number(size) };
   } catch (error) {
-    if (error.status === 416) return new Uint8Array();
+    if (error.status === 416) return { start, bytes: new Uint8Array(), size: start };
     throw error;
   }
+}
+
+/** All that was kept of an output, with a line for what was not. */
+export async function bytesOf(path) {
+  const response = await call(path, { cache: "no-store" }, WITHIN_LARGE);
+  return new Uint8Array(await received(response.arrayBuffer()));
 }
 
 async function call(path, options, within = WITHIN) {

@@ -1,6 +1,6 @@
 // The output with its tools: follow, search, copy, download, and which attempt.
 
-import { bytesFrom } from "./api.js";
+import { bytesOf } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Action, CopyButton } from "./parts.js";
 
@@ -75,7 +75,7 @@ function Search({ feed }) {
 
 /** By a request of the page's own: a link could not show the token. */
 async function download({ jobId }, attempt) {
-  const bytes = await bytesFrom(`api/worker/jobs/${jobId}/output?attempt=${attempt || 1}`, 0);
+  const bytes = await bytesOf(`api/worker/jobs/${jobId}/output?attempt=${attempt || 1}`);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([bytes], { type: "text/plain" }));
   link.download = `${jobId}-${attempt}.log`;

@@ -107,7 +107,7 @@ def test_a_retried_job_keeps_the_output_of_each_attempt(house: House) -> None:
     assert (job.status, job.attempt, job.output) == ("completed", 2, "2\n")
     first = house.engine.output(job.job_id, 1)
     assert first is not None
-    assert Path(first.output).read_text() == "1\n"
+    assert Path(first.run_files.output).read_text() == "1\n"
 
 
 def test_a_module_runs_with_its_folder_on_the_path(house: House) -> None:

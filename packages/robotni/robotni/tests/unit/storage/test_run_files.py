@@ -167,9 +167,8 @@ def test_anything_but_a_regular_file_is_read_as_no_file_without_waiting(
     assert run_files.read_result() is None
     assert run_files.read_progress() is None
     assert run_files.read_tail(100) == ("", False)
-    assert run_files.last_line() == ""
+    assert run_files.quote(0) == ""
     assert run_files.output_size() == 0
-    assert list(run_files.read_from(0, 100).chunks) == []
     assert time.monotonic() - begin < 1
 
 
@@ -314,7 +313,6 @@ def test_files_of_any_bytes_are_read_without_failing(
 def test_a_run_that_printed_nothing_has_no_output(run_files: RunFiles) -> None:
     assert run_files.output_size() == 0
     assert run_files.read_tail(10) == ("", False)
-    assert list(run_files.read_from(0).chunks) == []
     Path(run_files.output).touch()
     assert run_files.read_tail(10) == ("", False)
 
@@ -361,38 +359,28 @@ def test_a_tail_of_valid_text_has_no_replacement_character(
 
 
 @pytest.mark.parametrize(
-    "data, line",
+    "data, written, quoted",
     [
-        (b"", ""),
-        (b"\n \n", ""),
-        (b"a\nKeyError: 'x'\n\n", "KeyError: 'x'"),
-        (b"no newline", "no newline"),
-        (b"x" * 9000, "x" * 300),
+        (b"", 0, ""),
+        (b"a\nKeyError: 'x'\n\n", 15, "KeyError: 'x'"),
+        (b"x" * 9000, 9000, "x" * 300),
+        (b"the beginning of a line", 24, None),  # the end was not kept
+        (b"", 1, None),
     ],
 )
-def test_the_last_line_is_the_last_that_is_not_blank(
-    run_files: RunFiles, data: bytes, line: str
+def test_what_is_quoted_is_the_end_of_the_output(
+    run_files: RunFiles, data: bytes, written: int, quoted: Optional[str]
 ) -> None:
     Path(run_files.output).write_bytes(data)
-    assert run_files.last_line() == line
+    assert run_files.quote(written) == quoted
 
 
-def test_a_slice_ends_where_the_output_ended_when_it_was_made(run_files: RunFiles) -> None:
-    Path(run_files.output).write_bytes(b"0123456789")
-    part = run_files.read_from(4)
-    with open(run_files.output, "ab") as file:
-        file.write(b"later")
-    assert (part.size, part.start, b"".join(part.chunks)) == (10, 4, b"456789")
-    assert b"".join(run_files.read_from(2, 3).chunks) == b"234"
-    assert b"".join(run_files.read_from(20).chunks) == b""
-
-
-def test_a_large_output_is_read_in_small_chunks(run_files: RunFiles) -> None:
-    with open(run_files.output, "wb") as file:
-        file.truncate(10 << 20)
-    sizes = [len(chunk) for chunk in run_files.read_from(1).chunks]
-    assert sum(sizes) == (10 << 20) - 1
-    assert max(sizes) <= 65536
+def test_nothing_is_quoted_from_before_what_is_left_out(run_files: RunFiles) -> None:
+    failed = b"Traceback (most recent call last):\n  File ...\nKeyError: 1\n"
+    Path(run_files.output).write_bytes(failed)
+    (run_files.path / "output.9000").write_bytes(b"96\n97\n")
+    assert run_files.quote(9006) == "97"
+    assert run_files.read_tail(1000) == ("96\n97\n", True)
 
 
 def test_a_note_of_robotni_is_added_to_the_output(run_files: RunFiles) -> None:
