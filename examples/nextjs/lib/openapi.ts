@@ -563,7 +563,7 @@ export interface components {
              * Code
              * @enum {string}
              */
-            code: "exit_nonzero" | "signalled" | "timeout" | "out_of_memory" | "spawn_failed" | "lost" | "expired";
+            code: "exit_nonzero" | "signalled" | "timeout" | "out_of_memory" | "spawn_failed" | "lost" | "expired" | "result_invalid";
             /** Message */
             message: string;
         };

@@ -16,6 +16,7 @@ bounded.
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -196,36 +197,38 @@ class RunFiles:
         None also where the end of the output was not kept."""
         return quote(*self.read_tail(MAX_SEARCHED)) if written <= self.output_size() else None
 
-    def note(self, text: str) -> None:
-        """Adds a line of robotni's own to the output; does nothing where that is not possible, such
-        as on a full disk, since the run must end all the same."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-        with suppress(OSError), open(
-            os.open(self.output, flags | os.O_CLOEXEC, 0o600), "ab"
-        ) as file:
-            file.write(f"robotni: {text}\n".encode("utf-8", "replace"))
-
     # what the script writes
 
     def read_result(self) -> Any:
-        """The script's JSON result, None when it wrote none; ValueError says what is wrong."""
-        data = files.try_read_start(self.result, MAX_RESULT + 1, os.O_NOFOLLOW)
-        if data is None:
+        """The script's JSON result, None when it wrote none; ValueError says what is wrong with it.
+        What JSON has no number for, NaN and infinities, is None."""
+        try:
+            data = files.read_start(self.result, MAX_RESULT + 1, os.O_NOFOLLOW)
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                raise ValueError(
+                    "its result is not a regular file that can be read; write the JSON to the file "
+                    "named by ROBOTNI_RESULT itself"
+                ) from None
+            raise
         if len(data) > MAX_RESULT:
             raise ValueError(
-                "the result is over 1 MiB; write it to a file and return the name of that file"
+                "its result is over 1 MiB; write it to a file and return the name of that file"
             )
         if not data.strip():
             return None
         try:
-            value = json.loads(data.decode("utf-8"), parse_constant=_reject_constant)
+            value = json.loads(
+                data.decode("utf-8"), parse_constant=lambda name: None, parse_float=_finite
+            )
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the result is no JSON ({error}); write it with json.dump") from None
+            raise ValueError(f"its result is no JSON ({error}); write it with json.dump") from None
         if nests_deeper(value, MAX_DEPTH):
             raise ValueError(
-                f"the result is nested more than {MAX_DEPTH} levels deep; write it with fewer"
+                f"its result is nested more than {MAX_DEPTH} levels deep; write it with fewer"
             )
         return value
 
@@ -268,8 +271,9 @@ def _make_writable(folder: Path) -> None:
                 os.chmod(inner, 0o700)
 
 
-def _reject_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not allowed")
+def _finite(number: str) -> Optional[float]:
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 def _open(path: str) -> Optional[BinaryIO]:
