@@ -100,7 +100,9 @@ class Settings(BaseModel):
         (), description="origins of other sites whose pages may call, separated by commas"
     )
     pass_env: Tuple[str, ...] = Field(
-        (), description="globs of the server's variables that scripts get, separated by commas"
+        (),
+        description="names and globs of the server's variables that scripts get, separated by "
+        "commas; `LD_…` and `PYTHON…` must be named in full",
     )
     autostart: bool = Field(
         True, description="whether the web process starts the worker when there is work"
