@@ -149,6 +149,17 @@ class Settings(BaseModel):
     def _split_at_colons(cls, value: Any) -> Any:
         return tuple(p for p in value.split(":") if p) if isinstance(value, str) else value
 
+    @field_validator("data_dir", "script_roots")
+    @classmethod
+    def _check_no_colon(cls, value: Any) -> Any:
+        for path in value if isinstance(value, tuple) else (value,):
+            if ":" in str(path):
+                raise ValueError(
+                    f"{path} has a ':' in its name, which separates folders in PATH and in "
+                    f"{PREFIX}SCRIPT_ROOTS; choose or rename a folder without one"
+                )
+        return value
+
     @field_validator("allowed_hosts", "allowed_origins", "pass_env", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
@@ -253,6 +264,11 @@ def _load(
     del fields[PREFIX + "PROJECT_FOLDER"]
     problems += [_unknown_name(name, fields) for name in sorted(set(given) - set(fields))]
     values = {fields[name]: value for name, value in given.items() if name in fields}
+    if ":" in str(folder):
+        problems.append(
+            f"the project folder {folder} has a ':' in its name, which separates folders in PATH "
+            f"and in {PREFIX}SCRIPT_ROOTS; rename it, or move the project"
+        )
     if not _has_roots(values.get("script_roots")):
         problems += _check_default_root(folder)
     try:
