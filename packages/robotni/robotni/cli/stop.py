@@ -46,8 +46,9 @@ def count_running(engine: Engine) -> int:
 def _live_runs(engine: Engine) -> List[Tuple[Job, RunFiles]]:
     """The running jobs whose shim lives, each with the files of its run."""
     jobs = engine.jobs(Filters(status=[RUNNING]))
-    runs = [(job, engine.output(job.job_id)) for job in jobs]
-    return [(job, run) for job, run in runs if run is not None and run.is_locked()]
+    outputs = [(job, engine.output(job.job_id)) for job in jobs]
+    runs = [(job, output.run_files) for job, output in outputs if output is not None]
+    return [(job, run) for job, run in runs if run.is_locked()]
 
 
 def is_served(datadir: DataDir) -> bool:

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from robotni import __version__, log
 from robotni.engine.submit import SubmitRequest, SubmitResult, Submitted, Submitter, unwrap
@@ -30,6 +30,13 @@ PAGE_SIZE = 200
 MAX_CANDIDATES = 5  # ids that an error names
 _SHORT_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},31}}\Z")
 POLL_INTERVAL = 5  # seconds between two polls of a client
+
+
+class JobOutput(NamedTuple):
+    """The files of an attempt, and how many bytes it wrote; 0 where that is not stored."""
+
+    run_files: RunFiles
+    written: int
 
 
 class Engine:
@@ -147,16 +154,18 @@ class Engine:
             if cursor is None:
                 return
 
-    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[RunFiles]:
-        """The files of an attempt, by default of the last one; None when none has started."""
+    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[JobOutput]:
+        """The output of an attempt, by default of the last one; None when none has started."""
         job = self._get(job_id)
+        number = job.attempt if attempt is None else attempt
+        run = job.run_of(number)
+        if run is not None:
+            run_files = self._store.run_files(job, run)
+            is_counted = job.is_terminal and number == job.attempt
+            return JobOutput(run_files, job.output_bytes if is_counted else 0)
         if attempt is None:
-            run = job.run_of(job.attempt)
-            return None if run is None else self._store.run_files(job, run)
-        run = job.run_of(attempt)
-        if run is None:
-            raise NotFound(f"job {job.job_id} has no attempt {attempt}; it has had {job.attempt}")
-        return self._store.run_files(job, run)
+            return None
+        raise NotFound(f"job {job.job_id} has no attempt {attempt}; it has had {job.attempt}")
 
     def types(self) -> List[WorkerType]:
         return self._registry.list()

@@ -9,6 +9,7 @@ import time
 
 from .cancel_fifo import drain
 from .evidence import FULL, close, create, exit_of, oom_kills, remove, sync, write_padded
+from .output import Output
 from .processes import descendants, mark
 from .spawn import spawn
 
@@ -39,11 +40,10 @@ class Run:
         self.standby = standby
         self.child = self.status = self.kill_at = None
         self.terminated = set()  # pids that have had SIGTERM
-        self.output_bytes = self.kept_bytes = 0
         self.stopped_by = self.spawn_error = None
         self.was_started = True
         self.has_survivors = self.is_alone = self.is_standby = False
-        self.pipe = self.pipe_writer = self.stdin = self.log = self.evidence = None
+        self.pipe = self.pipe_writer = self.stdin = self.output = self.evidence = None
         self.exit_json = b""
 
     def path(self, name):
@@ -72,8 +72,7 @@ class Run:
 
     def prepare_files(self):
         self.cancel_fifo.link(self.path("cancel.fifo"))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self.log = os.open(self.path("output"), flags, 0o600)
+        self.output = Output(self.folder, self.spec["maxOutput"])
         self.open_stdin()
         self.pipe, self.pipe_writer = os.pipe()
         os.set_blocking(self.pipe, False)
@@ -139,9 +138,11 @@ class Run:
         return True
 
     def close(self):
-        for fd in (self.pipe, self.pipe_writer, self.stdin, self.log, self.evidence):
+        for fd in (self.pipe, self.pipe_writer, self.stdin, self.evidence):
             if fd is not None:
                 close(fd)
+        if self.output is not None:
+            self.output.close()
 
     def open_stdin(self):
         text = self.spec.get("stdin")
@@ -256,25 +257,13 @@ class Run:
             os.close(self.pipe)
             self.pipe = None
             return False
-        self.keep(data)
+        self.output.keep(data)
         return True
-
-    def keep(self, data):
-        """Counts output, and writes to the file what the cap and the disk allow."""
-        self.output_bytes += len(data)
-        kept = data[: max(0, self.spec["maxOutput"] - self.kept_bytes)]
-        while kept:
-            try:
-                written = os.write(self.log, kept)
-            except OSError:  # a full or broken disk, a limit: go on counting, keep nothing
-                break
-            self.kept_bytes += written
-            kept = kept[written:]
 
     def drain_pipe(self):
         """Reads what is still in the pipe; does not wait for others that hold it open."""
-        limit = self.output_bytes + (1 << 20)
-        while self.pipe is not None and self.output_bytes < limit and self.read_pipe():
+        limit = self.output.written + (1 << 20)
+        while self.pipe is not None and self.output.written < limit and self.read_pipe():
             pass
 
     # finish
@@ -290,19 +279,19 @@ class Run:
             "stoppedBy": self.stopped_by,
             "spawnError": self.spawn_error,
             "outOfMemory": was_killed and oom_kills(self.vmstat) > self.oom_kills_before,
-            "outputBytes": self.output_bytes,
-            "outputTruncated": self.output_bytes > self.kept_bytes,
+            "outputBytes": self.output.written,
+            "outputTruncated": self.output.written > self.output.kept,
         }
 
     def finish(self):
         """Turns the evidence of the start into that of the end."""
         self.exit_json = json.dumps(self.exit_facts()).encode()
-        if self.kept_bytes:
+        if self.output.kept:
             self.persist(self.sync_output)
         self.persist(self.write_end)
 
     def sync_output(self):
-        os.fsync(self.log)
+        self.output.sync()
         sync(*self.folders())
 
     def write_end(self):

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Dict
 
 import pytest
 from playwright.sync_api import expect
@@ -180,7 +180,11 @@ def test_colours_are_shown_also_when_a_sequence_arrives_in_two_parts(
         "**/output?*",
         lambda route: route.fulfill(
             status=206,
-            body=whole[:cut] if route.request.headers["range"] == "bytes=0-" else whole[cut:],
+            **(
+                part(whole[:cut], 0, cut)
+                if route.request.headers["range"] == "bytes=0-"
+                else part(whole[cut:], cut, len(whole))
+            ),
         ),
     )
     running = {"status": "running", "finishedAt": None, "output": None}
@@ -203,6 +207,28 @@ def test_colours_are_shown_also_when_a_sequence_arrives_in_two_parts(
     assert red.evaluate(color) != green.evaluate(color) != tab.output.evaluate(color)
     assert orange.evaluate(color) == "rgb(255, 135, 0)"
     assert ground.evaluate("(s) => getComputedStyle(s).backgroundColor") == "rgb(1, 2, 3)"
+
+
+def part(body: bytes, start: int, size: int) -> Dict[str, Any]:
+    said = f"bytes {start}-{start + len(body) - 1}/{size}"
+    return {"body": body, "headers": {"Content-Range": said}}
+
+
+def test_past_the_cap_the_beginning_and_the_end_are_shown(
+    make_server: Callable[..., Server], visit: Callable[..., Visit]
+) -> None:
+    server = make_server(max_output=400)
+    job_id = server.submit("for n in range(1000): print('%09d' % n)\nraise ValueError('cause')")
+    server.wait_for(job_id)
+    tab = visit(server).open_job(job_id)
+    expect(tab.output).to_contain_text("ValueError: cause")
+    expect(tab.output).to_contain_text("000000019\n")
+    expect(tab.output).to_contain_text("bytes of output are left out here]\n")
+    expect(tab.page.locator("#job-error")).to_contain_text("exit code 1: ValueError: cause")
+    with tab.page.expect_download() as started:
+        tab.press("Download")
+    downloaded = Path(started.value.path()).read_bytes()
+    assert downloaded == server.http.get(f"/api/worker/jobs/{job_id}/output").content
 
 
 AT_END = "(pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 2"

@@ -53,25 +53,40 @@ json.dump({"rows": [1, 2]}, open(os.environ["ROBOTNI_RESULT"], "w"))
 
 
 @pytest.mark.parametrize(
-    "write",
+    "write, words",
     [
-        "open(path, 'w').write('{')",
-        "open(path, 'w').write('NaN')",
-        "open(path, 'w').write('1' * (2 << 20))",
+        ("open(path, 'w').write('{')", "its result is no JSON"),
+        ("open(path, 'w').write('1' * (2 << 20))", "its result is over 1 MiB"),
+        ("os.symlink('/etc/passwd', path)", "its result is not a regular file"),
+        ("os.mkfifo(path)", "its result is not a regular file"),
+        ("os.mkdir(path)", "its result is not a regular file"),
     ],
 )
-def test_a_bad_result_is_told_in_the_job_s_own_log(house: House, write: str) -> None:
-    job = run(house, f"import os; path = os.environ['ROBOTNI_RESULT']; {write}")
-    assert (job.status, job.result) == ("completed", None)
-    assert "robotni: the result" in (job.output or "")
+def test_a_bad_result_fails_the_job_and_is_not_retried(
+    house: House, write: str, words: str
+) -> None:
+    script = f"import os; print('hi'); path = os.environ['ROBOTNI_RESULT']; {write}"
+    job = run(house, script, retries=3)
+    assert (job.status, job.attempt, job.exit_code, job.result) == ("failed", 1, 0, None)
+    assert job.error is not None
+    assert job.error.code == "result_invalid"
+    assert f"ended with exit code 0, but {words}" in job.error.message
+    assert job.output == "hi\n"
 
 
-@pytest.mark.parametrize(
-    "write", ["os.symlink('/etc/passwd', path)", "os.mkfifo(path)", "os.mkdir(path)"]
-)
-def test_a_result_that_is_no_file_is_not_read(house: House, write: str) -> None:
-    job = run(house, f"import os; path = os.environ['ROBOTNI_RESULT']; {write}")
-    assert (job.status, job.result) == ("completed", None)
+def test_a_bad_result_of_a_script_that_failed_is_no_reason_against_a_retry(house: House) -> None:
+    script = "import os, sys; open(os.environ['ROBOTNI_RESULT'], 'w').write('{'); sys.exit(2)"
+    job = run(house, script, retries=1)
+    assert (job.status, job.attempt, code(job)) == ("failed", 2, "exit_nonzero")
+
+
+def test_what_json_has_no_number_for_comes_back_as_null(house: House) -> None:
+    script = """
+import json, math, os
+json.dump([math.nan, math.inf, -math.inf, 1.5], open(os.environ["ROBOTNI_RESULT"], "w"))
+"""
+    job = run(house, script)
+    assert (job.status, job.result) == ("completed", [None, None, None, 1.5])
 
 
 def test_a_failure_is_told_with_its_code(house: House) -> None:
@@ -113,7 +128,7 @@ def test_a_retried_job_keeps_the_output_of_each_attempt(house: House) -> None:
     assert (job.status, job.attempt, job.output) == ("completed", 2, "2\n")
     first = house.engine.output(job.job_id, 1)
     assert first is not None
-    assert Path(first.output).read_text() == "1\n"
+    assert Path(first.run_files.output).read_text() == "1\n"
 
 
 def test_a_module_runs_with_its_folder_on_the_path(house: House) -> None:

@@ -89,9 +89,8 @@ class Launcher:
         return facts
 
     def output(self) -> str:
-        return (
-            Path(self.run_files.output).read_text() if Path(self.run_files.output).exists() else ""
-        )
+        with self.run_files.open_output() as output:
+            return b"".join(output.chunks(*output.whole())).decode()
 
     def survivors(self) -> "list[Any]":
         return processes_of(self.run_files.path)
@@ -285,12 +284,17 @@ def test_stdin_is_empty_or_what_was_given(launcher: Launcher) -> None:
     assert launcher.output() == "grüße" * 100_000 + "\n"
 
 
-def test_a_flood_of_output_is_counted_and_dropped_at_the_cap(launcher: Launcher) -> None:
-    script = "import os\nfor _ in range(2000): os.write(1, b'x' * 65536)"
+def test_of_a_flood_of_output_the_beginning_and_the_end_are_kept(launcher: Launcher) -> None:
+    script = "import os\nprint('begin')\nfor n in range(2000): os.write(1, b'%065536d' % n)\n1 / 0"
     facts = launcher.run(script, maxOutput=100_000)
-    assert facts["outputBytes"] == 2000 * 65536
+    assert facts["outputBytes"] > 2000 * 65536
     assert facts["outputTruncated"]
-    assert launcher.run_files.output_size() == 100_000
+    assert launcher.run_files.output_size() == facts["outputBytes"]
+    assert launcher.output().startswith("begin\n000")
+    assert launcher.run_files.read_tail(100)[0].endswith("ZeroDivisionError: division by zero\n")
+    files = list(launcher.run_files.path.glob("output*"))
+    assert len(files) == 3
+    assert sum(file.stat().st_size for file in files) <= 100_000
 
 
 @pytest.mark.parametrize("when", ["worker lives", "worker is gone"])

@@ -37,7 +37,6 @@ def test_nothing_is_accessible_to_others_under_umask_000(tmp_path: Path, umask_0
     store.claim(Job(job_id="0" * 32, timestamp=1.0), 1.0)
     run_files = RunFiles(datadir.jobs, new_job_id(1.0), 1).create()
     run_files.request_cancel()
-    run_files.note("a line")
     for lock in (datadir.worker_lock, datadir.spawn_lock):
         fd = take_lock(lock)
         assert fd is not None
