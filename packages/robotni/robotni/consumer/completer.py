@@ -17,6 +17,10 @@ from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
 
 PAUSE = 1.0  # seconds before another try where the machine, not the job, is at fault
+PROCESSES_LEFT = (
+    "some processes of this run did not end after SIGKILL, as they wait in the kernel, say for a "
+    "network file system; they hold no slot any more; make that answer, or restart the machine"
+)
 Written = TypeVar("Written")
 
 
@@ -41,6 +45,9 @@ class Completer:
         """Ends a run as its `exit.json` says; see `complete`."""
         number = ended["signal"]
         run_files = self._store.run_files(job)
+        if ended.get("processesLeft"):
+            run_files.note(PROCESSES_LEFT)
+            log.processes_left(job.job_id, job.run)
         facts = ExitFacts(
             exit_code=ended["exitCode"],
             signal=None if number is None else signal_name(number),

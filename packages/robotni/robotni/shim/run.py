@@ -292,6 +292,7 @@ class Run:
             "outOfMemory": was_killed and oom_kills(self.vmstat) > self.oom_kills_before,
             "outputBytes": self.output_bytes,
             "outputTruncated": self.output_bytes > self.kept_bytes,
+            "processesLeft": self.has_survivors,
         }
 
     def finish(self):
