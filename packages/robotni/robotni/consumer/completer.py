@@ -42,6 +42,8 @@ class Completer:
         number = ended["signal"]
         run_files = self._store.run_files(job)
         columns, result_error = _script_files(run_files)
+        if ended.get("processesLeft"):
+            log.processes_left(job.job_id, job.run)
         facts = ExitFacts(
             exit_code=ended["exitCode"],
             signal=None if number is None else signal_name(number),

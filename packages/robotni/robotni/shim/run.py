@@ -22,6 +22,10 @@ PIPE_READ = 1 << 16  # bytes of output that are read at once
 EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind when it ends
 TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
+PROCESSES_LEFT = (
+    b"robotni: some processes of this run did not end after SIGKILL, as they wait in the kernel, say "
+    b"for a network file system; they hold no slot any more; make that answer, or restart the machine\n"
+)
 
 
 def is_machine_error(error):
@@ -130,6 +134,8 @@ class Run:
             self.supervise()
             self.end_tree()
             self.drain_pipe()
+            if self.has_survivors:
+                self.output.keep(PROCESSES_LEFT)
         if not self.was_started:
             self.take_back()
             return False
@@ -281,6 +287,7 @@ class Run:
             "outOfMemory": was_killed and oom_kills(self.vmstat) > self.oom_kills_before,
             "outputBytes": self.output.written,
             "outputTruncated": self.output.written > self.output.kept,
+            "processesLeft": self.has_survivors,
         }
 
     def finish(self):
