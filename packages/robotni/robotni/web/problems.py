@@ -93,7 +93,8 @@ def response(
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of `app` a problem."""
+    """Makes every error of `app` a problem. The handlers are coroutines, since the framework runs
+    others in a thread, which the machine may be unable to start."""
     app.add_exception_handler(RobotniError, _robotni_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -102,20 +103,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _robotni_error(request: Request, error: Any) -> Response:
+async def _robotni_error(request: Request, error: Any) -> Response:
     errors = error.errors if isinstance(error, InvalidRequest) else None
     headers = {"Retry-After": "5"} if isinstance(error, (QueueFull, MachineFault)) else None
     return response(STATUS.get(error.code, 500), error.code, str(error), errors, headers)
 
 
-def _validation_error(request: Request, error: Any) -> Response:
+async def _validation_error(request: Request, error: Any) -> Response:
     """What FastAPI found wrong, as pointers and sentences."""
     errors = [FieldError(pointer(e["loc"]), _sentence(e)) for e in error.errors()][:50]
     detail = "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors)
-    return _robotni_error(request, InvalidRequest(errors, detail))
+    return await _robotni_error(request, InvalidRequest(errors, detail))
 
 
-def _http_exception(request: Request, error: Any) -> Response:
+async def _http_exception(request: Request, error: Any) -> Response:
     code = title(error.status_code).lower().replace(" ", "_")
     detail = _DETAILS.get(error.status_code, str(error.detail))
     headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
@@ -133,12 +134,12 @@ def _allowed(request: Request) -> str:
     return ", ".join(methods)
 
 
-def _machine_fault(request: Request, error: Exception) -> Response:
+async def _machine_fault(request: Request, error: Exception) -> Response:
     """An error of the system that no part has explained; "it is not there" would be ours."""
     if isinstance(error, FileNotFoundError):
         raise error
     log.failed("request")
-    return _robotni_error(request, machine_fault(error))
+    return await _robotni_error(request, machine_fault(error))
 
 
 def machine_fault(error: Exception) -> MachineFault:
@@ -149,7 +150,7 @@ def machine_fault(error: Exception) -> MachineFault:
     )
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     detail = "robotni failed at this request; its log holds the reason, and nothing was stored"
     return response(500, "internal_error", detail, headers={"Connection": "close"})
 

@@ -26,11 +26,12 @@ from robotni.web.security import HEADERS
 
 KEEP_ALIVE = 75  # seconds that an idle connection is kept: longer than any client's poll interval
 HEAD_TIMEOUT = 10.0  # seconds for the head of a request to arrive
+WRITE_TIMEOUT = 30.0  # seconds in which a client must take some of what is sent to it
 MAX_PIPELINED = 1 << 20  # bytes of further requests that may wait while one is answered
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection, with three limits that uvicorn has no option for.
+    """uvicorn's HTTP/1.1 connection, with four limits that uvicorn has no option for.
 
     uvicorn offers no hook for a request that has not arrived in full, so this is the one place that
     builds on its class: on `conn`, `cycle`, `loop`, `transport`, `handle_events` and
@@ -39,14 +40,25 @@ class Connection(H11Protocol):
 
     cycle: Any  # the last request and its answer; None before the first
     _head_timer: Optional[asyncio.TimerHandle] = None
+    _write_timer: Optional[asyncio.TimerHandle] = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # paused means that something is not written yet
         self._limit_head()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._cancel_head_timer()
+        self._cancel_write_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._limit_write()
+
+    def resume_writing(self) -> None:
+        self._cancel_write_timer()
+        super().resume_writing()
 
     def handle_events(self) -> None:
         """Called after each receive, and after each answer when more requests have arrived."""
@@ -84,6 +96,23 @@ class Connection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _limit_write(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT, self._check_written, left)
+
+    def _check_written(self, left: int) -> None:
+        """Drops a client that has taken nothing, also one whose connection is being closed, which
+        would wait for it without end."""
+        if self.transport.get_write_buffer_size() < left:
+            self._limit_write()
+        else:
+            self.transport.abort()
+
+    def _cancel_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _limit_pipeline(self) -> None:
         """Closes after this answer when too much waits behind it: each request that is answered
@@ -178,6 +207,11 @@ def _bind_to(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by connections. The kernel takes more as soon as the client has taken 64 KiB,
+        # not a third of some megabytes, so a slow client is not mistaken for one that reads nothing.
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every system
+        if option is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, 128 * 1024)
         listener.bind((host.strip("[]"), port))
         listener.listen(2048)
     except OSError:

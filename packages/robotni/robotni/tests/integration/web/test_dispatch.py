@@ -12,6 +12,7 @@ from typing import Any, Callable, Coroutine, Dict, Iterable, Iterator, List, Opt
 import pytest
 
 from robotni.engine.submit import SubmitRequest
+from robotni.errors import MachineFault
 from robotni.system.locks import release_lock, take_lock
 from robotni.tests.calls import HELLO, Wire, long_search, stored
 from robotni.tests.conftest import House
@@ -194,7 +195,8 @@ def test_a_submit_that_no_thread_can_be_started_for_fails_and_is_not_stored_late
         return failed, await storage.submit_each("d")
 
     failed, later = finished(submit_before_and_after())
-    assert [str(error) for error in failed] == ["can't start new thread"] * 2
+    assert [type(error) for error in failed] == [MachineFault] * 2
+    assert str(failed[0]).startswith("the machine cannot start a thread (can't start new thread); ")
     assert later == ["D"]
     assert storage.batches == [["d"]]
 

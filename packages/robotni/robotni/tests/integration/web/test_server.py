@@ -254,6 +254,53 @@ def test_an_idle_connection_is_kept_longer_than_a_client_polls(workerless: Serve
         assert wire.answer().status_code == 200
 
 
+QUICK = (
+    "import sys; {plain}import robotni.web.server as server; server.WRITE_TIMEOUT = 2; "
+    "server.KEEP_ALIVE = 4; from robotni.cli.main import main; main(['serve'])"
+)
+
+
+@pytest.mark.parametrize("plain", ["", "sys.modules['uvloop'] = None; "], ids=STACKS)
+def test_clients_that_never_read_their_answer_are_dropped_and_one_that_reads_slowly_is_not(
+    project: Path, plain: str
+) -> None:
+    server = Server(project)
+    try:
+        server.start(sys.executable, "-c", QUICK.format(plain=plain))
+        size = 9_000_000
+        job_id = server.submit(f"import sys; sys.stdout.write('x' * {size})")
+        server.wait_for(job_id)
+        ask = f"GET /api/worker/jobs/{job_id}/output HTTP/1.1\r\nHost: localhost\r\n"
+        deaf = [SlowClient(server, f"{ask}\r\n".encode()) for _ in range(60)]
+        closing = f"{ask}Range: bytes={size - 250_000}-\r\nConnection: close\r\n\r\n".encode()
+        for _ in range(20):
+            client = SlowClient(server, b"")
+            client.wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.wire.send(closing)
+            deaf.append(client)
+        assert server.process is not None
+        process = psutil.Process(server.process.pid)
+        with Wire(server) as slow:
+            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            slow.send(f"{ask}\r\n".encode())
+            taken = 0
+            began = time.monotonic()
+            while time.monotonic() - began < 9:
+                taken += len(slow.socket.recv(20_000))
+                time.sleep(0.1)
+            open_ = [c for c in process.net_connections() if c.status == psutil.CONN_ESTABLISHED]
+            assert len(open_) <= 3  # the slow one, and those of this test
+            while taken < size:
+                data = slow.socket.recv(1 << 20)
+                assert data
+                taken += len(data)
+        for client in deaf:
+            client.wire.socket.close()
+        assert "Traceback" not in server.log()
+    finally:
+        server.close()
+
+
 # How it ends
 
 
