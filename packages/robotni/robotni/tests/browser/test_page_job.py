@@ -49,6 +49,16 @@ for n in range(300): print(f"line {n}")
 while not pathlib.Path("more").exists(): time.sleep(0.01)
 for n in range(300, 600): print(f"line {n}")
 """
+BARS = r"""
+import sys
+for n in range(2001):
+    sys.stderr.write("\r%3d%%|%s| %d/2000" % (n // 20, "#" * (n // 200), n))
+sys.stderr.write("\n\x1b[?25lone\x1b[2K\rtwo\x1b[1A\x1b[K\x1b[?25h\r\n")
+sys.stderr.write("long line\rshort\nabc\b\b\x1b[31mX\x1b[0m\nlong line\r\x1b[K<b>bold</b>\x1b")
+sys.stderr.flush()
+sys.stdin.readline()
+sys.stderr.write("[2K\rlast")
+"""
 FLOOD = """
 line = "\\x1b[32m%08d\\x1b[0m the quick brown fox jumps over the lazy dog,"
 line += " a line of a hundred bytes"
@@ -207,6 +217,19 @@ def test_colours_are_shown_also_when_a_sequence_arrives_in_two_parts(
     assert red.evaluate(color) != green.evaluate(color) != tab.output.evaluate(color)
     assert orange.evaluate(color) == "rgb(255, 135, 0)"
     assert ground.evaluate("(s) => getComputedStyle(s).backgroundColor") == "rgb(1, 2, 3)"
+
+
+def test_a_progress_bar_is_one_line(site: Server, visit: Callable[..., Visit]) -> None:
+    job_id = site.submit(BARS, stdin="go\n")
+    site.wait_for(job_id)
+    tab = visit(site).open_job(job_id)
+    lines = ["100%|##########| 2000/2000", "two", "shortline", "aXc", "last"]
+    expect(tab.output).to_have_text("\n".join(lines))
+    assert tab.output.evaluate("(pre) => pre.textContent") == "\n".join(lines)
+    assert tab.output.locator("span").inner_text() == "X"
+    assert tab.output.locator("b").count() == 0
+    tab.page.get_by_label("Search the output").fill("last")  # the last line is found, too
+    expect(tab.page.get_by_role("status").filter(has_text="1 of 1")).to_be_visible()
 
 
 def part(body: bytes, start: int, size: int) -> Dict[str, Any]:
