@@ -96,8 +96,12 @@ class Submitter:
 
     def check_disk(self) -> None:
         """Raises StorageFull when less than DISK_RESERVE is free."""
-        folder = self._settings.data_dir
-        if shutil.disk_usage(folder).free < DISK_RESERVE:
+        folder = self._settings.data_dir / "jobs"  # perhaps on a disk of its own
+        try:
+            usage = shutil.disk_usage(folder)
+        except FileNotFoundError:  # the next run makes it anew
+            usage = shutil.disk_usage(folder.parent)
+        if usage.free < DISK_RESERVE:
             raise StorageFull(f"the disk with {folder} is nearly full; make room and try again")
 
     def _prepare(self, request: SubmitRequest) -> Union[Job, Submitted]:
