@@ -39,8 +39,11 @@ NOTES: Dict[str, str] = {
     "the working folder exists, and that all of them lie inside `ROBOTNI_SCRIPT_ROOTS`.",
     "listJobs": "Pages are linked: ask again with `cursor` set to `nextCursor` until that is null. "
     'The header `Link: …; rel="next"` has the whole address.',
-    "getJobOutput": "`text/plain; charset=utf-8`. With `Range: bytes=N-` it begins at byte N. "
-    "While the job runs, ask again from the end of what you have.",
+    "getJobOutput": "`text/plain; charset=utf-8`. With `Range: bytes=N-` it begins at byte N, "
+    "with `bytes=-N` N bytes before the end. While the job runs, ask again from the end of what "
+    "you have. Of output over `ROBOTNI_MAX_OUTPUT` the beginning and the end are kept. A range "
+    "never spans what was left out: it begins behind it, or ends before; `Content-Range` says "
+    "where. Without `Range` a line says how many bytes are left out.",
     "cancelJob": "The processes of a running job get SIGTERM, and SIGKILL after "
     "`ROBOTNI_KILL_GRACE` seconds; then the job is `cancelled`. To cancel a cancelled job again is "
     "no error.",
@@ -135,7 +138,7 @@ FIELDS: Dict[str, Dict[str, str]] = {
         "progress": "the last line of the file named by `$ROBOTNI_PROGRESS`, or null",
         "result": "the JSON in the file named by `$ROBOTNI_RESULT`, or null",
         "outputBytes": "bytes the last attempt printed",
-        "outputTruncated": "whether `output` is not all of it",
+        "outputTruncated": "whether `output` is not all that was printed",
         "attempts": "all attempts so far, the first one first",
     },
     "JobError": {

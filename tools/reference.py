@@ -51,6 +51,8 @@ FAILURES = {
     "out_of_memory": "the kernel killed the script because the machine ran out of memory",
     "spawn_failed": "the script could not be started: it or its Python is gone, or the disk full",
     "lost": "the processes of the run died with the machine, or were killed from outside",
+    "result_invalid": "the script ended well, but its result is no JSON, over 1 MiB, or nested too "
+    "deep; it is not tried again",
     "expired": "the job waited for its start longer than its `expires`",
 }
 

@@ -563,7 +563,7 @@ export interface components {
              * Code
              * @enum {string}
              */
-            code: "exit_nonzero" | "signalled" | "timeout" | "out_of_memory" | "spawn_failed" | "lost" | "expired";
+            code: "exit_nonzero" | "signalled" | "timeout" | "out_of_memory" | "spawn_failed" | "lost" | "expired" | "result_invalid";
             /** Message */
             message: string;
         };
@@ -1193,6 +1193,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     submitJob: {
@@ -1276,6 +1285,15 @@ export interface operations {
             };
             /** @description ROBOTNI_MAX_PENDING jobs wait already; see Retry-After */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1367,6 +1385,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     cancelJob: {
@@ -1444,6 +1471,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     getJobOutput: {
@@ -1470,7 +1506,7 @@ export interface operations {
                     "text/plain": unknown;
                 };
             };
-            /** @description From byte N on, for Range: bytes=N- */
+            /** @description From byte N on, for Range: bytes=N-; the last N, for bytes=-N. Where a part of the output was left out, it begins behind that, or ends before */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -1524,6 +1560,15 @@ export interface operations {
             };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1608,6 +1653,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The disk is full */
             507: {
                 headers: {
@@ -1657,6 +1711,15 @@ export interface operations {
             };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1714,6 +1777,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     listTypes: {
@@ -1754,6 +1826,15 @@ export interface operations {
             };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1832,6 +1913,15 @@ export interface operations {
             };
             /** @description ROBOTNI_MAX_PENDING jobs wait already; see Retry-After */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1926,6 +2016,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The disk is full */
             507: {
                 headers: {
@@ -2003,6 +2102,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     getQueue: {
@@ -2043,6 +2151,15 @@ export interface operations {
             };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2118,6 +2235,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     flushQueue: {
@@ -2158,6 +2284,15 @@ export interface operations {
             };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2242,6 +2377,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The disk is full */
             507: {
                 headers: {
@@ -2292,6 +2436,15 @@ export interface operations {
             };
             /** @description The request is wrong; errors points at each wrong field */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine lacks something for now, or robotni.db was replaced; detail says what to do */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -55,7 +55,7 @@ def build_engine(settings: Settings, datadir: DataDir) -> "Engine":
     from robotni.engine.engine import Engine
     from robotni.storage.store import Store
 
-    return Engine(settings, Store(datadir), datadir.jobs, notify=lambda: None)
+    return Engine(settings, Store(datadir), notify=lambda: None)
 
 
 def build_huey(settings: Optional[Settings] = None) -> "RobotniHuey":
@@ -92,7 +92,7 @@ def _build_web(settings: Settings) -> "FastAPI":
         return engine.needs_worker_in()
 
     autostart = Autostart(settings, datadir, os.environ, needs_worker_in)
-    engine = Engine(settings, store, datadir.jobs, autostart.notify)
+    engine = Engine(settings, store, autostart.notify)
     return create_api(settings, engine, Stats(store), autostart)
 
 

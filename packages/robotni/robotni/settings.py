@@ -81,7 +81,10 @@ class Settings(BaseModel):
         description="how many jobs may wait to start; further submits are refused",
     )
     max_output: int = Field(
-        10_485_760, ge=0, le=1 << 40, description="bytes of output kept for each attempt"
+        10_485_760,
+        ge=0,
+        le=1 << 40,
+        description="bytes of output kept for each attempt: the beginning and the end",
     )
     retention_days: float = Field(
         30, ge=0, le=36500, description="days before a job that has ended is deleted with its files"
@@ -97,7 +100,9 @@ class Settings(BaseModel):
         (), description="origins of other sites whose pages may call, separated by commas"
     )
     pass_env: Tuple[str, ...] = Field(
-        (), description="globs of the server's variables that scripts get, separated by commas"
+        (),
+        description="names and globs of the server's variables that scripts get, separated by "
+        "commas; `LD_…` and `PYTHON…` must be named in full",
     )
     autostart: bool = Field(
         True, description="whether the web process starts the worker when there is work"
@@ -143,6 +148,17 @@ class Settings(BaseModel):
     @classmethod
     def _split_at_colons(cls, value: Any) -> Any:
         return tuple(p for p in value.split(":") if p) if isinstance(value, str) else value
+
+    @field_validator("data_dir", "script_roots")
+    @classmethod
+    def _check_no_colon(cls, value: Any) -> Any:
+        for path in value if isinstance(value, tuple) else (value,):
+            if ":" in str(path):
+                raise ValueError(
+                    f"{path} has a ':' in its name, which separates folders in PATH and in "
+                    f"{PREFIX}SCRIPT_ROOTS; choose or rename a folder without one"
+                )
+        return value
 
     @field_validator("allowed_hosts", "allowed_origins", "pass_env", mode="before")
     @classmethod
@@ -248,6 +264,11 @@ def _load(
     del fields[PREFIX + "PROJECT_FOLDER"]
     problems += [_unknown_name(name, fields) for name in sorted(set(given) - set(fields))]
     values = {fields[name]: value for name, value in given.items() if name in fields}
+    if ":" in str(folder):
+        problems.append(
+            f"the project folder {folder} has a ':' in its name, which separates folders in PATH "
+            f"and in {PREFIX}SCRIPT_ROOTS; rename it, or move the project"
+        )
     if not _has_roots(values.get("script_roots")):
         problems += _check_default_root(folder)
     try:

@@ -29,6 +29,7 @@ from robotni.system.locks import is_locked, release_lock, take_lock
 from robotni.system.server_address import address
 from robotni.web import server
 
+BLOCKED_AFTER = 600  # seconds without a start, while all places are taken and jobs wait
 RECENT = 7 * 86400  # seconds; venvs of older jobs are not checked
 CLOCK_TOLERANCE = 5.0  # seconds a job's time of creation may lie in the future
 WRITE_LOCK_TIMEOUT = 2.0
@@ -65,14 +66,14 @@ def findings(environ: Mapping[str, str], cwd: Path) -> Iterator[Finding]:
     datadir = DataDir(settings.data_dir)
     yield _disk(settings)
     yield _file_system(datadir)
-    yield from _inside(datadir)
+    yield from _inside(datadir, settings.workers)
     yield _server(settings, datadir)
     yield _web_server()
     if settings.warm_max:
         yield from (Finding("warm runs", difference) for difference in DIFFERENCES)
 
 
-def _inside(datadir: DataDir) -> Iterator[Finding]:
+def _inside(datadir: DataDir, workers: int) -> Iterator[Finding]:
     """What can be checked only where there is a data directory."""
     if not os.path.isdir(datadir.path):
         yield _no_datadir(datadir)
@@ -86,6 +87,7 @@ def _inside(datadir: DataDir) -> Iterator[Finding]:
     if inspection is not None:
         yield _clock(inspection, time.time())
         yield from _venvs(inspection)
+        yield from _queue(inspection, workers, time.time())
     yield _worker(datadir, inspection)
 
 
@@ -198,6 +200,17 @@ def _venvs(inspection: Inspection) -> Iterator[Finding]:
     working = len(inspection.venvs) - len(problems)
     if working:
         yield Finding("venv", f"{working} used in the last 7 days, with a Python that exists")
+
+
+def _queue(inspection: Inspection, workers: int, now: float) -> Iterator[Finding]:
+    """Whether jobs wait because the same scripts have had all places for long."""
+    waiting, running = (inspection.counts.get(state, 0) for state in (PENDING, RUNNING))
+    since = now - (inspection.last_start or now)
+    if waiting and running >= workers and since > BLOCKED_AFTER:
+        text = f"jobs that wait: {waiting}, but none has started for {since / 60:.0f} min, as "
+        text += f"{running} running ones take all places"
+        fix = "robotni jobs --status running names them; where they wait for jobs that they "
+        yield Finding("queue", text, f"{fix}submitted, cancel one, or set a larger ROBOTNI_WORKERS")
 
 
 def _worker(datadir: DataDir, inspection: Optional[Inspection]) -> Finding:

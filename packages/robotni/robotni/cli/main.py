@@ -104,7 +104,7 @@ def serve(host: Optional[str], port: Optional[int]) -> None:
             click.echo("Another server of this project is running, so the worker goes on.")
         return
     has_stopped = not settings.autostart or stop_worker(datadir)
-    running = count_running(app.state.engine, datadir)
+    running = count_running(app.state.engine)
     if is_text:
         if not has_stopped:
             click.echo("The worker has not stopped yet; it will when its current step is done.")
@@ -145,8 +145,8 @@ def stop(cancel: bool, as_json: bool) -> None:
     parts = stop.running_parts(datadir)
     has_stopped = [stop.stop_server(datadir), stop.stop_worker(datadir)]
     engine = build_engine(settings, datadir)  # only now: they may have had another database open
-    cancelled = stop.cancel_running(engine, datadir, settings.kill_grace + 5) if cancel else 0
-    running = stop.count_running(engine, datadir)
+    cancelled = stop.cancel_running(engine, settings.kill_grace + 5) if cancel else 0
+    running = stop.count_running(engine)
     is_closed = stop.wait_until_closed(engine, datadir)
     if as_json:
         counts = {"cancelledJobs": cancelled, "runningJobs": running}

@@ -142,6 +142,10 @@ def print_job(job: Dict[str, Any]) -> None:
             click.echo(f"{name:<12} {click.style(text, fg=colour) if colour else text}")
     click.echo(f"{'reproduce':<12} {printable(shell_command(job))}")
     if job["output"]:
+        if job["outputTruncated"]:
+            shown, size = len(job["output"].encode()), job["outputBytes"]
+            rest = f"the last {shown} of {size} bytes; robotni logs prints what was kept"
+            click.echo(f"{'output':<12} {rest}")
         click.echo(f"\n{printable(job['output'])}", nl=not job["output"].endswith("\n"))
 
 

@@ -22,13 +22,13 @@ CLOSE_TIMEOUT = 3.0
 _POLL_INTERVAL = 0.05
 
 
-def cancel_running(engine: Engine, datadir: DataDir, timeout: float) -> int:
+def cancel_running(engine: Engine, timeout: float) -> int:
     """Cancels every running job and waits until its processes have ended; the number of jobs.
 
     To be called after the worker has stopped, which would start the next jobs at once. The next
     worker completes the cancelled runs from their evidence.
     """
-    runs = _live_runs(engine, datadir)
+    runs = _live_runs(engine)
     for job, _ in runs:
         try:
             engine.cancel(job.job_id)
@@ -38,15 +38,16 @@ def cancel_running(engine: Engine, datadir: DataDir, timeout: float) -> int:
     return len(runs)
 
 
-def count_running(engine: Engine, datadir: DataDir) -> int:
+def count_running(engine: Engine) -> int:
     """The number of scripts that run now, with or without a worker."""
-    return len(_live_runs(engine, datadir))
+    return len(_live_runs(engine))
 
 
-def _live_runs(engine: Engine, datadir: DataDir) -> List[Tuple[Job, RunFiles]]:
+def _live_runs(engine: Engine) -> List[Tuple[Job, RunFiles]]:
     """The running jobs whose shim lives, each with the files of its run."""
     jobs = engine.jobs(Filters(status=[RUNNING]))
-    runs = [(job, RunFiles(datadir.jobs, job.job_id, job.run)) for job in jobs]
+    outputs = [(job, engine.output(job.job_id)) for job in jobs]
+    runs = [(job, output.run_files) for job, output in outputs if output is not None]
     return [(job, run) for job, run in runs if run.is_locked()]
 
 

@@ -142,7 +142,7 @@ def _venv(script: Path, given: Optional[str]) -> Path:
     if given is not None:
         return _absolute(given)
     for folder in script.parents:
-        if (folder / ".venv" / "pyvenv.cfg").is_file():
+        if (folder / ".venv").is_dir():  # the server says what is wrong with one that is none
             if sys.stderr.isatty():
                 click.echo(f"robotni: using {folder / '.venv'}", err=True)
             return folder / ".venv"

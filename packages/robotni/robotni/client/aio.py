@@ -8,7 +8,7 @@ import httpx
 
 from robotni.client import transport
 from robotni.client.polling import RETRY_INTERVAL, JobBase, OutputCursor, RetryBudget
-from robotni.client.transport import Call, ClientBase, Json
+from robotni.client.transport import Call, ClientBase, Json, OutputPart
 from robotni.errors import NotFound, Unreachable
 
 
@@ -109,19 +109,20 @@ class AsyncRemoteJob(JobBase):
     async def follow(self, attempt: int = 1) -> AsyncIterator[bytes]:
         cursor = OutputCursor(self, attempt)
         while not cursor.is_at_end:
-            data = b""
+            part = None
             try:
                 if cursor.pause:
                     await asyncio.sleep(cursor.pause)
                     await self.refresh()
                 position = cursor.position()
-                data = await self.output(*position) if position else b""
+                if position is not None:
+                    part = await self._output_part(*position)
             except NotFound:  # the attempt never started, and its number was given back
                 pass
             except Unreachable as error:
                 yield cursor.fail(error)
                 continue
-            yield cursor.advance(data)
+            yield cursor.advance(part)
 
     async def cancel(self) -> "AsyncRemoteJob":
         self._load(await self._client.call(transport.cancel(self.id)))
@@ -132,3 +133,7 @@ class AsyncRemoteJob(JobBase):
 
     async def output(self, start: int = 0, attempt: Optional[int] = None) -> bytes:
         return await self._client.output(self.id, start, attempt)
+
+    async def _output_part(self, start: int, attempt: int) -> OutputPart:
+        call = transport.output_part(self.id, start, attempt)
+        return transport.part_from(await self._client.call(call))

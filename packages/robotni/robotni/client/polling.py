@@ -10,8 +10,9 @@ from typing import Any, Optional, Tuple
 import httpx
 
 from robotni.client import transport
-from robotni.client.transport import Json
+from robotni.client.transport import Json, OutputPart
 from robotni.errors import AnswerLost, Unreachable
+from robotni.jobs.output import left_out
 from robotni.jobs.states import TERMINAL
 
 DEFAULT_POLL = 5.0
@@ -103,16 +104,27 @@ class OutputCursor:
         has_started = self._job["attempt"] >= self._attempt
         return (self._start, self._attempt) if has_started else None
 
-    def advance(self, data: bytes) -> bytes:
-        """Moves behind `data`, to the next attempt or to the end; returns `data`."""
-        self._start += len(data)
+    def advance(self, part: Optional[OutputPart]) -> bytes:
+        """Moves behind `part`, to the next attempt or to the end. Returns its data, after a line
+        for what was left out before it."""
+        data = b"" if part is None else self._take(part)
         slower = min(MAX_FOLLOW_INTERVAL, max(MIN_FOLLOW_INTERVAL, self.pause * 1.2))
         self.pause = MIN_FOLLOW_INTERVAL if data else slower
-        if self._attempt < self._job["attempt"]:
+        if part is not None and self._start < part.size:
+            self.pause = 0.0  # there is more already
+        elif self._attempt < self._job["attempt"]:
             self._attempt, self._start, self.pause = self._attempt + 1, 0, 0.0
-        else:
-            self.is_at_end = self._job.is_terminal
+        elif self._job.is_terminal:
+            self.is_at_end = True
+            missing = 0 if part is None else self._job["outputBytes"] - self._start
+            return data + (left_out(missing) if missing > 0 else b"")
         return data
+
+    def _take(self, part: OutputPart) -> bytes:
+        if not part.data:
+            return b""
+        missing, self._start = part.start - self._start, part.start + len(part.data)
+        return (left_out(missing) if missing > 0 else b"") + part.data
 
     def fail(self, error: Unreachable) -> bytes:
         """Stays where it is; raises `error` when the retry budget is used up. No new bytes."""

@@ -19,7 +19,7 @@ import httpx
 
 from robotni.client import transport
 from robotni.client.polling import RETRY_INTERVAL, JobBase, OutputCursor, RetryBudget
-from robotni.client.transport import Call, ClientBase, Json
+from robotni.client.transport import Call, ClientBase, Json, OutputPart
 from robotni.errors import NotFound, Unreachable
 
 
@@ -87,8 +87,9 @@ class Client(ClientBase):
         return RemoteJob(self, self.call(transport.retry(job_id)))
 
     def output(self, job_id: str, start: int = 0, attempt: Optional[int] = None) -> bytes:
-        """The output from byte `start` on, as far as it is written; by default of the last
-        attempt."""
+        """The output, as far as it is written; by default of the last attempt. Past the server's
+        MAX_OUTPUT the beginning and the end are kept, and a line stands for the rest. With `start`
+        it begins at that byte, or behind what was left out there, and ends where more was."""
         return transport.output_from(self.call(transport.output(job_id, start, attempt)))
 
     def status(self) -> Json:
@@ -143,6 +144,11 @@ class RemoteJob(JobBase):
         """As `Client.output`."""
         return self._client.output(self.id, start, attempt)
 
+    def _output_part(self, start: int, attempt: int) -> OutputPart:
+        return transport.part_from(
+            self._client.call(transport.output_part(self.id, start, attempt))
+        )
+
 
 class Follower(Iterator[bytes]):
     """The output of a job, read every 0.2 to 1 s; `b""` when there was nothing new.
@@ -158,15 +164,16 @@ class Follower(Iterator[bytes]):
         cursor = self._cursor
         if cursor.is_at_end:
             raise StopIteration
-        data = b""
+        part = None
         try:
             if cursor.pause:
                 time.sleep(cursor.pause)
                 self._job.refresh()
             position = cursor.position()
-            data = self._job.output(*position) if position else b""
+            if position is not None:
+                part = self._job._output_part(*position)
         except NotFound:  # the attempt never started, and its number was given back
             pass
         except Unreachable as error:
             return cursor.fail(error)
-        return cursor.advance(data)
+        return cursor.advance(part)

@@ -5,6 +5,7 @@ RobotniError that its problem document stands for. For how long a failed call is
 decided in `polling`.
 """
 
+import re
 import uuid
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Type
@@ -44,6 +45,7 @@ _BY_CODE: Dict[str, Type[RobotniError]] = {
         TokenRequired,
     )
 }
+_PLACE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)\Z", re.ASCII)  # Content-Range
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
 # How a call fails on a connection that the server, or a proxy, closed while it was idle.
 CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -56,6 +58,14 @@ class Call(NamedTuple):
     method: str
     path: str
     options: Mapping[str, Any] = MappingProxyType({})
+
+
+class OutputPart(NamedTuple):
+    """`data` are the bytes from `start` on, in an output that has `size` bytes so far."""
+
+    start: int
+    data: bytes
+    size: int
 
 
 STATUS = Call("GET", "/api/worker/status")
@@ -88,8 +98,17 @@ def retry(job_id: str) -> Call:
 
 
 def output(job_id: str, start: int, attempt: Optional[int]) -> Call:
+    """The output from byte `start` on. With a range the response says where it begins: at `start`,
+    or behind what was left out there. Without one, for `start` 0, a line stands for that."""
+    return output_part(job_id, start, attempt) if start else _output(job_id, attempt, {})
+
+
+def output_part(job_id: str, start: int, attempt: Optional[int]) -> Call:
+    return _output(job_id, attempt, {"Range": f"bytes={start}-"})
+
+
+def _output(job_id: str, attempt: Optional[int], headers: Mapping[str, str]) -> Call:
     params = {} if attempt is None else {"attempt": attempt}
-    headers = {"Range": f"bytes={start}-"}
     return Call("GET", f"{_path(job_id)}/output", {"headers": headers, "params": params})
 
 
@@ -172,6 +191,15 @@ def json_from(response: httpx.Response) -> Json:
 
 def output_from(response: httpx.Response) -> bytes:
     return b"" if response.status_code == 416 else response.content
+
+
+def part_from(response: httpx.Response) -> OutputPart:
+    """The part of the output in a response to a request with a range; at its end, an empty one."""
+    place = _PLACE.match(response.headers.get("Content-Range", ""))
+    if place is None:
+        raise _not_from_robotni(response)
+    start, size = int(place[1] or place[2]), int(place[2])
+    return OutputPart(start, output_from(response), size)
 
 
 def error_from(response: httpx.Response) -> RobotniError:

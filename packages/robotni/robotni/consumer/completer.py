@@ -5,7 +5,7 @@ waits for room, or leaves the evidence to the next worker. It does not know how 
 """
 
 import time
-from typing import Any, Callable, Dict, Optional, TypeVar
+from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
 
 from robotni import log
 from robotni.consumer.shim_pool import StopSignal
@@ -41,25 +41,30 @@ class Completer:
         """Ends a run as its `exit.json` says; see `complete`."""
         number = ended["signal"]
         run_files = self._store.run_files(job)
+        columns, result_error = _script_files(run_files)
+        if ended.get("processesLeft"):
+            log.processes_left(job.job_id, job.run)
         facts = ExitFacts(
             exit_code=ended["exitCode"],
             signal=None if number is None else signal_name(number),
             stopped_by=ended["stoppedBy"],
             out_of_memory=ended["outOfMemory"],
             spawn_error=ended["spawnError"],
-            last_line=run_files.last_line() if ended["exitCode"] else "",
+            quote=run_files.quote(ended["outputBytes"]) if ended["exitCode"] else "",
+            result_error=result_error,
         )
-        columns = {
-            "finished_at": ended["finishedAt"],
-            "output_bytes": ended["outputBytes"],
-            "output_truncated": ended["outputTruncated"],
-        }
-        return self._complete(job, facts, {**_script_files(run_files), **columns}, waiting)
+        columns.update(
+            finished_at=ended["finishedAt"],
+            output_bytes=ended["outputBytes"],
+            output_truncated=ended["outputTruncated"],
+        )
+        return self._complete(job, facts, columns, waiting)
 
     def complete(self, job: Job, facts: ExitFacts) -> None:
         """Ends a run that left no `exit.json`."""
         run_files = self._store.run_files(job)
-        columns = {**_script_files(run_files), "output_bytes": run_files.output_size()}
+        columns, _ = _script_files(run_files)
+        columns["output_bytes"] = run_files.output_size()
         self._complete(job, facts, columns, None)
 
     def release(self, job: Job, reason: str) -> None:
@@ -106,8 +111,8 @@ class Completer:
         return None
 
 
-def _script_files(run_files: RunFiles) -> Dict[str, Any]:
-    """Result and progress as the script left them; a bad result is noted in the job's output."""
+def _script_files(run_files: RunFiles) -> Tuple[Dict[str, Any], Optional[str]]:
+    """Result and progress as the script left them, and what is wrong with the result."""
     progress = run_files.read_progress()
     columns: Dict[str, Any] = {
         "progress": None if progress is None else Progress(percent=progress[0], message=progress[1])
@@ -115,8 +120,8 @@ def _script_files(run_files: RunFiles) -> Dict[str, Any]:
     try:
         columns["result"] = run_files.read_result()
     except ValueError as error:
-        run_files.note(str(error))
-    return columns
+        return columns, str(error)
+    return columns, None
 
 
 def _columns(

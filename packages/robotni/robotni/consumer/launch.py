@@ -19,7 +19,8 @@ _PASSED = (
     "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy",
     "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY",
 )  # fmt: skip
-_NEVER_PASSED = ("ROBOTNI_*", "LD_*", "PYTHON*")
+_NEVER_PASSED = ("ROBOTNI_*",)
+_PASSED_BY_NAME = ("LD_*", "PYTHON*")  # they decide which code runs: no glob passes them
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -81,11 +82,13 @@ def command_line(job: Job, type_script: str) -> List[str]:
 def passed(server_environ: Mapping[str, str], pass_env: Sequence[str]) -> Dict[str, str]:
     """The part of the server's variables that scripts see."""
     globs = (*_PASSED, *pass_env)
-    return {
-        name: value
-        for name, value in server_environ.items()
-        if _matches(name, globs) and not _matches(name, _NEVER_PASSED)
-    }
+
+    def is_passed(name: str) -> bool:
+        if _matches(name, _NEVER_PASSED):
+            return False
+        return name in pass_env if _matches(name, _PASSED_BY_NAME) else _matches(name, globs)
+
+    return {name: value for name, value in server_environ.items() if is_passed(name)}
 
 
 def environment(

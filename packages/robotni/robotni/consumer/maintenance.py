@@ -42,6 +42,7 @@ class Maintenance:
         self._clock = clock
         self._day_to_clean: Optional[str] = None
         self._cleaned = 0
+        self._kept = 0  # jobs with files that cannot be deleted; the next day tries again
         self._next_minute = 0.0
 
     def run(self) -> float:
@@ -96,16 +97,24 @@ class Maintenance:
             retention = self._store.retention
             if retention.is_day_claimed(day) or not retention.claim_day(day):
                 return
-            self._day_to_clean, self._cleaned = day, 0
+            self._day_to_clean, self._cleaned, self._kept = day, 0, 0
         moment = now - self._settings.retention_days * DAY
-        job_ids = self._store.retention.ended_before(moment, CLEAN_BATCH)
-        for job_id in job_ids:
-            delete_job(self._datadir.jobs, job_id)
-        self._store.retention.delete_ended(job_ids, moment)
-        self._cleaned += len(job_ids)
+        job_ids = self._store.retention.ended_before(moment, CLEAN_BATCH, self._kept)
+        deleted = [job_id for job_id in job_ids if self._delete_files(job_id)]
+        self._store.retention.delete_ended(deleted, moment)
+        self._cleaned += len(deleted)
+        self._kept += len(job_ids) - len(deleted)
         if len(job_ids) < CLEAN_BATCH:
             log.cleaned(self._cleaned, self._day_to_clean)
             self._day_to_clean = None
+
+    def _delete_files(self, job_id: str) -> bool:
+        try:
+            delete_job(self._datadir.jobs, job_id)
+        except OSError:  # a mount in it, a file of another user: the others are deleted
+            log.failed("clean-up", job_id)
+            return False
+        return True
 
     def _notify(self, count: int) -> None:
         for _ in range(min(count, self._settings.workers)):

@@ -10,17 +10,19 @@ goes back to pending.
 
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Deque, Optional
 
 from robotni import log
 from robotni.consumer.completer import Completer
 from robotni.consumer.in_flight import InFlight
-from robotni.consumer.shim_pool import StopSignal
+from robotni.consumer.shim_pool import CONTINUE_EVERY, StopSignal
 from robotni.jobs.models import Job
 from robotni.jobs.outcome import ExitFacts
+from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
-from robotni.system.processes import OrphanedProcesses
+from robotni.system.processes import OrphanedProcesses, continue_marked
 
 SWEEP_EVERY = 60.0  # seconds
 LOCK_POLL = 0.1  # seconds between two looks at the lock of an adopted run
@@ -53,6 +55,8 @@ class Recovery:
         """Recovers every running job that is not in flight."""
         self._next_sweep = time.monotonic() + SWEEP_EVERY
         results = [self._sweep_job(job) for job in self._store.running()]
+        for job in list(self._to_adopt):  # while all threads have a run
+            self._continue_shim(self._store.run_files(job))
         if "error" not in results and self._datadir.has_rebooted():
             self._datadir.remember_boot()  # from here on missing evidence means "never started"
         log.recovered(sum(result != "in flight" for result in results))
@@ -103,10 +107,19 @@ class Recovery:
 
     def wait_and_recover(self, job: Job) -> None:
         run_files = self._store.run_files(job)
+        continue_at = time.monotonic()
         while run_files.is_locked():
+            if time.monotonic() >= continue_at:
+                self._continue_shim(run_files)
+                continue_at = time.monotonic() + CONTINUE_EVERY
             if self._stop_signal.wait(LOCK_POLL):
                 return
         self.recover(job)
+
+    def _continue_shim(self, run_files: RunFiles) -> None:
+        """A script may have stopped its shim, which would then miss its deadline and a cancel."""
+        with suppress(OSError):  # the next look tries again
+            continue_marked((run_files.started() or {}).get("shim"), run_files.mark)
 
     def recover(self, job: Job, has_started: bool = False) -> None:
         """Ends a run whose shim has ended, by the evidence it left; `has_started`: it surely did

@@ -51,7 +51,7 @@ class ShimProcess:
     """One shim and the socket to it. `exit_facts` is what its last run's `exit.json` says."""
 
     def __init__(self, log: Path) -> None:
-        self.has_run = False
+        self.has_run = self._leaves = False
         self.exit_facts: Optional[Dict[str, Any]] = None
         self._socket, theirs = socket.socketpair()
         fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -71,7 +71,8 @@ class ShimProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it takes another run."""
+        return not self._leaves and self._process.poll() is None
 
     def launch(self, run_files: RunFiles, spec: Dict[str, Any]) -> bool:
         """Hands the run and its lock to the shim; False when the shim is dead already."""
@@ -117,7 +118,8 @@ class ShimProcess:
             answer = self._socket.recv(protocol.MAX_ANSWER)
         except ConnectionError:
             answer = b""
-        self.exit_facts = json.loads(answer[1:]) if answer[1:] else None
+        self.exit_facts = json.loads(answer[2:]) if answer[2:] else None
+        self._leaves = answer[1:2] == protocol.LEAVES
         self.has_run = False
         results = {protocol.ENDED: ENDED, protocol.NOT_STARTED: NOT_STARTED}
         return results.get(answer[:1], DIED)
@@ -157,7 +159,7 @@ class ShimPool:
 
     def give_back(self, shim: ShimProcess) -> None:
         if shim.has_run or not shim.is_alive():
-            shim.close()
+            close_all([shim])
         else:
             with self._lock:
                 self._idle.append(shim)

@@ -10,8 +10,7 @@ import math
 import os
 import re
 import time
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from robotni import __version__, log
 from robotni.engine.submit import SubmitRequest, SubmitResult, Submitted, Submitter, unwrap
@@ -33,6 +32,13 @@ _SHORT_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_ID},31}}\Z")
 POLL_INTERVAL = 5  # seconds between two polls of a client
 
 
+class JobOutput(NamedTuple):
+    """The files of an attempt, and how many bytes it wrote; 0 where that is not stored."""
+
+    run_files: RunFiles
+    written: int
+
+
 class Engine:
     """The calls of a client. `notify` wakes up a worker; `clock` returns the time in seconds since
     the epoch."""
@@ -41,16 +47,14 @@ class Engine:
         self,
         settings: Settings,
         store: Store,
-        jobs_folder: Path,
         notify: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._jobs_folder = jobs_folder
         self._clock = clock
         self._registry = Registry()
-        self._submitter = Submitter(settings, store, jobs_folder, self._registry, notify, clock)
+        self._submitter = Submitter(settings, store, self._registry, notify, clock)
         self._started_at = clock()
 
     def close(self) -> None:
@@ -110,14 +114,14 @@ class Engine:
         run = job.run_of(job.attempt)
         if run is None:
             return job.model_copy(update={"output": ""})
-        text, is_cut = RunFiles(self._jobs_folder, job.job_id, run).read_tail(OUTPUT_LIMIT)
+        text, is_cut = self._store.run_files(job, run).read_tail(OUTPUT_LIMIT)
         return job.model_copy(
             update={"output": text, "output_truncated": job.output_truncated or is_cut}
         )
 
     def _with_progress(self, job: Job) -> Job:
         """A running job with its progress and the size of its output so far."""
-        run_files = RunFiles(self._jobs_folder, job.job_id, job.run)
+        run_files = self._store.run_files(job)
         found = run_files.read_progress()
         progress = None if found is None else Progress(percent=found[0], message=found[1])
         return job.model_copy(
@@ -150,16 +154,18 @@ class Engine:
             if cursor is None:
                 return
 
-    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[RunFiles]:
-        """The files of an attempt, by default of the last one; None when none has started."""
+    def output(self, job_id: str, attempt: Optional[int] = None) -> Optional[JobOutput]:
+        """The output of an attempt, by default of the last one; None when none has started."""
         job = self._get(job_id)
+        number = job.attempt if attempt is None else attempt
+        run = job.run_of(number)
+        if run is not None:
+            run_files = self._store.run_files(job, run)
+            is_counted = job.is_terminal and number == job.attempt
+            return JobOutput(run_files, job.output_bytes if is_counted else 0)
         if attempt is None:
-            run = job.run_of(job.attempt)
-            return None if run is None else RunFiles(self._jobs_folder, job.job_id, run)
-        run = job.run_of(attempt)
-        if run is None:
-            raise NotFound(f"job {job.job_id} has no attempt {attempt}; it has had {job.attempt}")
-        return RunFiles(self._jobs_folder, job.job_id, run)
+            return None
+        raise NotFound(f"job {job.job_id} has no attempt {attempt}; it has had {job.attempt}")
 
     def types(self) -> List[WorkerType]:
         return self._registry.list()
@@ -190,7 +196,7 @@ class Engine:
             return False  # its state has changed since it was read
         log.cancel_requested(job.job_id, job.status)
         try:
-            RunFiles(self._jobs_folder, job.job_id, job.run).request_cancel()
+            self._store.run_files(job).request_cancel()
         except OSError as error:  # recovery tries again; it is stored that a cancel was requested
             if error.errno != errno.ENOSPC:
                 log.failed("cancel", job.job_id)

@@ -7,15 +7,22 @@ not the interpreter of the venv. Each problem reads "what is wrong; what to do".
 """
 
 import os
+import re
 import shlex
 import stat
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from robotni.errors import FieldError, InvalidRequest
 from robotni.system import files
 
 MAX_CONFIG = 65536  # bytes of pyvenv.cfg that are read
+# Names in a virtual environment that venv, virtualenv, uv and pip make.
+_VENV_NAMES = frozenset(
+    ("bin", "include", "lib", "lib64", "share", "etc", "man", "src", "pyvenv.cfg", "CACHEDIR.TAG",
+     ".gitignore", ".lock", ".DS_Store")
+)  # fmt: skip
+_INTERPRETER = re.compile(r"(python|pypy|graalpy)(\d+(\.\d+)?)?\Z", re.ASCII)
 MAX_LINKS = 64  # the kernel follows 40; a path with more of them leads nowhere
 
 
@@ -107,6 +114,8 @@ class Preflight:
         outside = self._find_outside(venv)
         if outside is not None:
             return self._outside_roots(venv, outside)
+        if ":" in venv:
+            return f"{venv} has a ':' in its path, where PATH is cut; move it to another folder"
         return venv_problem(venv)
 
     def _find_outside(self, path: str, links: int = MAX_LINKS) -> Optional[str]:
@@ -157,9 +166,11 @@ def venv_problem(venv: str) -> Optional[str]:
     if config is None:
         return _not_a_venv(venv)
     problem = _python_problem(venv, config.decode("utf-8", "replace"))
-    if problem is not None:
-        return f"{problem}; recreate it with: python3 -m venv --clear {shlex.quote(venv)}"
-    return None
+    if problem is None:
+        return None
+    if _holds_other_files(venv):  # `--clear` would delete them
+        return f"{problem}; create another with: python3 -m venv ANOTHER_FOLDER, and name that"
+    return f"{problem}; recreate it with: python3 -m venv --clear {shlex.quote(venv)}"
 
 
 def _not_a_venv(venv: str) -> str:
@@ -170,9 +181,36 @@ def _not_a_venv(venv: str) -> str:
         return f"{venv} is not a folder; give the folder of a virtual environment"
     readable = "readable " if os.path.lexists(f"{venv}/pyvenv.cfg") else ""
     problem = f"{venv} is not a virtual environment (it has no {readable}pyvenv.cfg)"
-    if os.path.lexists(venv_python(venv)):  # of another installation, which a venv would damage
-        return f"{problem}; give the folder of one"
+    python = _interpreter_in(venv)
+    if python is not None:  # of another installation, which a venv would damage
+        kind = "a conda environment" if os.path.isdir(f"{venv}/conda-meta") else "a Python"
+        return (
+            f"{problem}, but holds {kind} of its own; create a virtual environment from it in "
+            f"another folder with: {shlex.quote(python)} -m venv ANOTHER_FOLDER, and name that"
+        )
     return f"{problem}; create one with: {create}"
+
+
+def _interpreter_in(folder: str) -> Optional[str]:
+    """The path of a Python that is installed in `folder`, of pyenv, conda or the system."""
+    for place in ("bin", "shims"):
+        names = [name for name in _names_in(f"{folder}/{place}") if _INTERPRETER.match(name)]
+        if names:
+            name = "python" if "python" in names else "python3" if "python3" in names else names[0]
+            return f"{folder}/{place}/{name}"
+    has_meta = os.path.isdir(f"{folder}/conda-meta")  # of an environment without Python, too
+    return "python3" if has_meta else None
+
+
+def _holds_other_files(venv: str) -> bool:
+    return not _VENV_NAMES.issuperset(_names_in(venv))
+
+
+def _names_in(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def _python_problem(venv: str, config: str) -> Optional[str]:

@@ -8,7 +8,6 @@ the header of the script.
 
 import os
 import shutil
-from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from robotni import log
@@ -65,14 +64,12 @@ class Submitter:
         self,
         settings: Settings,
         store: Store,
-        jobs_folder: Path,
         registry: Registry,
         notify: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._store = store
-        self._jobs_folder = jobs_folder
         self._registry = registry
         self._preflight = Preflight(settings.project_folder, settings.script_roots)
         self._notify = notify
@@ -99,14 +96,9 @@ class Submitter:
 
     def check_disk(self) -> None:
         """Raises StorageFull when less than DISK_RESERVE is free."""
-        try:
-            usage = shutil.disk_usage(self._jobs_folder)
-        except FileNotFoundError:  # it was removed; the next run creates it again
-            usage = shutil.disk_usage(self._jobs_folder.parent)
-        if usage.free < DISK_RESERVE:
-            raise StorageFull(
-                f"the disk with {self._jobs_folder.parent} is nearly full; make room and try again"
-            )
+        folder = self._settings.data_dir
+        if shutil.disk_usage(folder).free < DISK_RESERVE:
+            raise StorageFull(f"the disk with {folder} is nearly full; make room and try again")
 
     def _prepare(self, request: SubmitRequest) -> Union[Job, Submitted]:
         """The job to store, or the result of an earlier submit with the same key."""

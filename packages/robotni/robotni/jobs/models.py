@@ -74,6 +74,7 @@ class JobError(View):
         "spawn_failed",
         "lost",
         "expired",
+        "result_invalid",
     ]
     message: str
 

@@ -21,8 +21,9 @@ class ExitFacts(NamedTuple):
     """What is known of a run that has ended.
 
     `stopped_by` is the reason why robotni stopped the run, if it did. `lost` means that the run
-    left no evidence of its end. `last_line` is the last line of output; after a traceback it names
-    the exception."""
+    left no evidence of its end. `quote` is what an error message quotes of the output: "" when
+    there was none, None when it cannot be quoted. `result_error` says what is wrong with the
+    result."""
 
     exit_code: Optional[int] = None
     signal: Optional[str] = None
@@ -30,7 +31,8 @@ class ExitFacts(NamedTuple):
     out_of_memory: bool = False
     spawn_error: Optional[str] = None
     lost: bool = False
-    last_line: str = ""
+    quote: Optional[str] = ""
+    result_error: Optional[str] = None
 
 
 class Outcome(NamedTuple):
@@ -48,7 +50,7 @@ def outcome(job: Job, facts: ExitFacts, now: float) -> Outcome:
         return Outcome("abort")
     error = _error(job, facts)
     if error is None:
-        return Outcome("complete")
+        return _success(job, facts)
     if job.cancel_requested_at is not None:
         return Outcome("abort") if facts.lost else Outcome("fail", error)
     if job.attempt >= job.max_attempts:
@@ -59,9 +61,21 @@ def outcome(job: Job, facts: ExitFacts, now: float) -> Outcome:
     return Outcome("requeue", error)
 
 
+def _success(job: Job, facts: ExitFacts) -> Outcome:
+    """Of a program that did its work, which is never repeated, also where its result is lost."""
+    if facts.result_error is None:
+        return Outcome("complete")
+    message = f"{_program(job)} ended with exit code 0, but {facts.result_error}."
+    return Outcome("fail", JobError(code="result_invalid", message=message))
+
+
+def _program(job: Job) -> str:
+    return job.script or job.module or job.type
+
+
 def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     """Why the run failed; None when it succeeded."""
-    program = job.script or job.module or job.type
+    program = _program(job)
     if facts.lost:
         return JobError(
             code="lost",
@@ -91,10 +105,15 @@ def _error(job: Job, facts: ExitFacts) -> Optional[JobError]:
     if facts.exit_code != 0:
         return JobError(
             code="exit_nonzero",
-            message=f"{program} ended with exit code {facts.exit_code}"
-            + (f": {facts.last_line}" if facts.last_line else "; it printed nothing."),
+            message=f"{program} ended with exit code {facts.exit_code}" + _quoted(facts.quote),
         )
     return None
+
+
+def _quoted(quote: Optional[str]) -> str:
+    if quote is None:
+        return "; the end of its output was not kept as a whole, so nothing is quoted from it."
+    return f": {quote}" if quote else "; it printed nothing."
 
 
 def is_expired(job: Job, now: float) -> bool:

@@ -31,3 +31,4 @@ TRANSITIONS: Dict[str, Tuple[FrozenSet[str], str]] = {
 
 EXIT_NONZERO, SIGNALLED, TIMEOUT = "exit_nonzero", "signalled", "timeout"
 OUT_OF_MEMORY, SPAWN_FAILED, LOST, EXPIRED = "out_of_memory", "spawn_failed", "lost", "expired"
+RESULT_INVALID = "result_invalid"

@@ -27,6 +27,15 @@ def remove(path):
         pass
 
 
+def close(fd):
+    """Closes a descriptor. It is closed also where the kernel reports an error of an earlier write
+    by this call."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
 def sync(*paths):
     """Makes the content of files, or the names in folders, durable."""
     for path in paths:
@@ -53,7 +62,10 @@ def open_vmstat():
 def oom_kills(fd):
     """How many processes the kernel has killed so far for want of memory, by the open
     `/proc/vmstat`; 0 where that does not tell."""
-    text = b"" if fd is None else os.pread(fd, VMSTAT_SIZE, 0)
+    try:
+        text = b"" if fd is None else os.pread(fd, VMSTAT_SIZE, 0)
+    except OSError:  # it says less then why a process was killed
+        text = b""
     at = text.find(b"\noom_kill ")
     return int(text[at + 10 :].split(None, 1)[0]) if at >= 0 else 0
 

@@ -6,6 +6,7 @@ import sys
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LEAST_MARK = 1 << 61
+LIMITS = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
 def prctl(option, value):
@@ -46,6 +47,24 @@ def mark_others(pids):
             resource.prlimit(pid, limit, resource.getrlimit(limit))
         except (OSError, ValueError):  # it has ended, or may not be changed
             pass
+
+
+def conditions():
+    """What a program can change of its parent, and what the programs after it would inherit:
+    limits (but for the mark), scheduling, CPUs, cgroup, weight for the OOM killer. None where it
+    cannot be read."""
+    try:
+        limits = {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS}
+        limits["RLIMIT_RTTIME"] = limits.get("RLIMIT_RTTIME", (0, 0))[1]
+        found = [limits, os.getpriority(os.PRIO_PROCESS, 0)]
+        if sys.platform.startswith("linux"):
+            found += [os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)]
+            for name in ("cgroup", "oom_score_adj"):
+                with open(f"/proc/self/{name}", "rb") as file:
+                    found.append(file.read())
+        return found
+    except OSError:  # it may open no files any more, say
+        return None
 
 
 def descendants():

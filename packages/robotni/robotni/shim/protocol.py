@@ -8,14 +8,15 @@ import struct
 
 HEADER = struct.Struct("!I")
 ENDED, NOT_STARTED = b"!", b"?"
+STAYS, LEAVES = b"+", b"-"
 MAX_ANSWER = 4096  # bytes
 
 
-def answer(has_started, exit_json):
-    """ENDED and what `exit.json` says, unless that is too long; or NOT_STARTED."""
-    if not has_started:
-        return NOT_STARTED
-    return ENDED + exit_json if len(exit_json) < MAX_ANSWER else ENDED
+def answer(has_started, leaves, exit_json):
+    """ENDED or NOT_STARTED; LEAVES where the shim ends now and takes no other run; then what
+    `exit.json` says, unless that is too long."""
+    head = (ENDED if has_started else NOT_STARTED) + (LEAVES if leaves else STAYS)
+    return head + exit_json if len(head + exit_json) <= MAX_ANSWER else head
 
 
 def receive(sock):

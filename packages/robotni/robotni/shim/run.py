@@ -8,15 +8,29 @@ import signal
 import time
 
 from .cancel_fifo import drain
-from .evidence import FULL, create, exit_of, oom_kills, remove, sync, write_padded
+from .evidence import FULL, close, create, exit_of, oom_kills, remove, sync, write_padded
+from .output import Output
 from .processes import descendants, mark
 from .spawn import spawn
 
 # The machine, not the program, is at fault: the run is tried again.
-MACHINE_ERRORS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+MACHINE_ERRORS = (
+    *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EINTR),
+    *FULL,
+)
 PIPE_READ = 1 << 16  # bytes of output that are read at once
 EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind when it ends
+TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
+PROCESSES_LEFT = (
+    b"robotni: some processes of this run did not end after SIGKILL, as they wait in the kernel, "
+    b"say for a network file system; they hold no slot any more; make that answer, or restart the "
+    b"machine\n"
+)
+
+
+def is_machine_error(error):
+    return getattr(error, "errno", None) in MACHINE_ERRORS
 
 
 class Run:
@@ -29,11 +43,12 @@ class Run:
         self.cancel_fifo = cancel_fifo
         self.vmstat = vmstat
         self.standby = standby
-        self.child = self.status = None
-        self.output_bytes = self.kept_bytes = 0
+        self.child = self.status = self.kill_at = None
+        self.terminated = set()  # pids that have had SIGTERM
         self.stopped_by = self.spawn_error = None
+        self.was_started = True
         self.has_survivors = self.is_alone = self.is_standby = False
-        self.pipe = self.pipe_writer = self.stdin = self.log = self.evidence = None
+        self.pipe = self.pipe_writer = self.stdin = self.output = self.evidence = None
         self.exit_json = b""
 
     def path(self, name):
@@ -51,24 +66,29 @@ class Run:
             self.prepare_files()
             self.start_program()
         except OSError:
-            remove(self.path("started"))
-            self.close()
+            self.take_back()
             return False
         return True
 
+    def take_back(self):
+        """Removes the evidence of a start that did not come to be."""
+        self.persist(lambda: remove(self.path("started")))
+        self.close()
+
     def prepare_files(self):
         self.cancel_fifo.link(self.path("cancel.fifo"))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self.log = os.open(self.path("output"), flags, 0o600)
-        self.stdin = self.open_stdin()
+        self.output = Output(self.folder, self.spec["maxOutput"])
+        self.open_stdin()
         self.pipe, self.pipe_writer = os.pipe()
+        os.set_blocking(self.pipe, False)
         evidence = {"startedAt": self.started_at, "shim": os.getpid()}
         evidence["mark"] = mark(self.spec["mark"])
         self.evidence = create(self.path("started"))
         write_padded(self.evidence, json.dumps(evidence).encode())
 
     def start_program(self):
-        """Starts the program, unless the run is cancelled already."""
+        """Starts the program, unless the run is cancelled already. OSError says that the machine is
+        at fault and nothing was started."""
         if self.is_cancelled():
             self.stopped_by = "cancel"
             return
@@ -78,15 +98,14 @@ class Run:
             if standby is None:
                 self.spawn()
             else:
-                os.close(self.pipe)
-                os.close(self.pipe_writer)
+                close(self.pipe)
+                close(self.pipe_writer)
                 self.child, self.pipe, self.pipe_writer = standby
                 self.is_standby = True
         except (OSError, ValueError) as error:
-            if getattr(error, "errno", None) in MACHINE_ERRORS:
+            if is_machine_error(error):
                 raise
             self.spawn_error = self.describe(error)
-        os.set_blocking(self.pipe, False)
 
     def spawn(self):
         fds = (self.stdin, self.pipe_writer, self.pipe_writer)
@@ -104,33 +123,46 @@ class Run:
         try:
             self.spawn()
         except (OSError, ValueError) as error:
-            self.spawn_error = self.describe(error)
+            if is_machine_error(error):
+                self.was_started = False
+            else:
+                self.spawn_error = self.describe(error)
 
     def end(self):
-        """Supervises the program to its end, and leaves evidence of that."""
+        """Supervises the program to its end, and leaves evidence of that; False when the machine
+        could not start it after all."""
         if self.child is not None:
             self.supervise()
-            self.kill_descendants()
+            self.end_tree()
             self.drain_pipe()
+            if self.has_survivors:
+                self.output.keep(PROCESSES_LEFT)
+        if not self.was_started:
+            self.take_back()
+            return False
         self.finish()
         self.close()
+        return True
 
     def close(self):
-        for fd in (self.pipe, self.pipe_writer, self.stdin, self.log, self.evidence):
+        for fd in (self.pipe, self.pipe_writer, self.stdin, self.evidence):
             if fd is not None:
-                os.close(fd)
+                close(fd)
+        if self.output is not None:
+            self.output.close()
 
     def open_stdin(self):
         text = self.spec.get("stdin")
         if text is None:
-            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        fd = os.open(self.path("stdin"), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self.stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self.stdin = os.open(self.path("stdin"), flags, 0o600)
         os.unlink(self.path("stdin"))  # the program keeps it open
         data = memoryview(text.encode("utf-8", "surrogatepass"))
         while data:
-            data = data[os.write(fd, data) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
+            data = data[os.write(self.stdin, data) :]
+        os.lseek(self.stdin, 0, os.SEEK_SET)
 
     # supervise
 
@@ -138,34 +170,34 @@ class Run:
         return os.path.exists(self.path("cancel"))
 
     def supervise(self):
-        """Reads output until the program has ended, by itself or because it was stopped."""
+        """Reads output until the program has ended, by itself or because it was stopped, or until
+        the grace of a stopped one is over."""
         deadline = time.monotonic() + self.spec["timeout"]
-        kill_at = None
         while self.child is not None and self.status is None:
-            self.wait((deadline if kill_at is None else kill_at) - time.monotonic())
+            until = deadline if self.kill_at is None else self.kill_at
+            self.wait(until - time.monotonic())
             self.reap()
             now = time.monotonic()
             if self.status is not None:
                 if self.is_standby and self.stopped_by is None and not self.standby.was_used():
                     self.start_cold()
-                    continue
-                break
-            if self.stopped_by is None and (self.is_cancelled() or now >= deadline):
+            elif self.stopped_by is None and (self.is_cancelled() or now >= deadline):
                 self.stopped_by = "cancel" if self.is_cancelled() else "timeout"
-                self.send(signal.SIGTERM)
-                kill_at = now + self.spec["grace"]
-            elif kill_at is not None and now >= kill_at:
-                self.send(signal.SIGKILL)
-                kill_at = now + 0.05
+                self.kill_at = now + self.spec["grace"]
+                self.terminate()
+            elif self.kill_at is not None and now >= self.kill_at:
+                return
 
-    def kill_descendants(self):
-        """Ends what the program left behind: SIGTERM, a moment, then SIGKILL until none is left."""
+    def end_tree(self):
+        """Ends what is left: SIGTERM for those that have not had it, what remains of the grace,
+        then SIGKILL until none is left."""
         if not self.reap():
             return
-        self.send(signal.SIGTERM)
-        grace_ends = time.monotonic() + min(self.spec["grace"], EXIT_GRACE)
-        while self.reap() and time.monotonic() < grace_ends:
-            self.wait(min(0.02, max(0.0, grace_ends - time.monotonic())))
+        if self.kill_at is None:
+            self.kill_at = time.monotonic() + min(self.spec["grace"], EXIT_GRACE)
+        self.terminate()
+        while self.reap() and time.monotonic() < self.kill_at:
+            self.wait(self.kill_at - time.monotonic())
         deadline = time.monotonic() + GIVE_UP_AFTER
         while self.reap():
             if time.monotonic() > deadline:
@@ -174,19 +206,26 @@ class Run:
             self.send(signal.SIGKILL)
             self.wait(0.002)
 
-    def send(self, number):
-        """Signals every process below this one; where they cannot be listed, the group."""
+    def terminate(self):
+        """Sends SIGTERM, once to each process of the tree."""
+        self.terminated.update(self.send(signal.SIGTERM, self.terminated))
+
+    def send(self, number, skip=()):
+        """Signals every process below this one but those in `skip`; where they cannot be listed,
+        the group. Returns their pids."""
         pids = descendants()
         for pid in pids:
-            try:
-                os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):  # it ended, or is of another user
-                pass
-        if not pids:
+            if pid not in skip:
+                try:
+                    os.kill(pid, number)
+                except (ProcessLookupError, PermissionError):  # it ended, or is of another user
+                    pass
+        if not pids and self.child not in (None, *skip):
             try:
                 os.killpg(self.child, number)
             except (ProcessLookupError, PermissionError):  # it ended, or all in it are zombies
                 pass
+        return pids or [self.child]
 
     def reap(self):
         """Collects children that have ended; whether any process is left below this one."""
@@ -225,27 +264,13 @@ class Run:
             os.close(self.pipe)
             self.pipe = None
             return False
-        self.keep(data)
+        self.output.keep(data)
         return True
-
-    def keep(self, data):
-        """Counts output, and writes to the file what the cap and the disk allow."""
-        self.output_bytes += len(data)
-        kept = data[: max(0, self.spec["maxOutput"] - self.kept_bytes)]
-        while kept:
-            try:
-                written = os.write(self.log, kept)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                break  # go on counting, keep nothing
-            self.kept_bytes += written
-            kept = kept[written:]
 
     def drain_pipe(self):
         """Reads what is still in the pipe; does not wait for others that hold it open."""
-        limit = self.output_bytes + (1 << 20)
-        while self.pipe is not None and self.output_bytes < limit and self.read_pipe():
+        limit = self.output.written + (1 << 20)
+        while self.pipe is not None and self.output.written < limit and self.read_pipe():
             pass
 
     # finish
@@ -261,30 +286,43 @@ class Run:
             "stoppedBy": self.stopped_by,
             "spawnError": self.spawn_error,
             "outOfMemory": was_killed and oom_kills(self.vmstat) > self.oom_kills_before,
-            "outputBytes": self.output_bytes,
-            "outputTruncated": self.output_bytes > self.kept_bytes,
+            "outputBytes": self.output.written,
+            "outputTruncated": self.output.written > self.output.kept,
+            "processesLeft": self.has_survivors,
         }
 
     def finish(self):
-        """Turns the evidence of the start into that of the end. On a full disk it waits for room:
-        to lose the end would be worse."""
+        """Turns the evidence of the start into that of the end."""
         self.exit_json = json.dumps(self.exit_facts()).encode()
-        while True:
+        if self.output.kept:
+            self.persist(self.sync_output)
+        self.persist(self.write_end)
+
+    def sync_output(self):
+        self.output.sync()
+        sync(*self.folders())
+
+    def write_end(self):
+        write_padded(self.evidence, self.exit_json)
+        os.rename(self.path("started"), self.path("exit.json"))
+
+    def persist(self, write):
+        """On a full disk it waits for room: to lose the end would be worse. After other errors it
+        tries again, TRIES in all; then the script has removed its folder, or the disk is broken,
+        and the answer to the worker has to do."""
+        tries = TRIES
+        while tries:
             try:
-                if self.kept_bytes:
-                    os.fsync(self.log)
-                    sync(*self.folders())
-                write_padded(self.evidence, self.exit_json)
-                os.rename(self.path("started"), self.path("exit.json"))
+                write()
                 return
             except OSError as error:
-                if error.errno not in FULL:
-                    return  # the script removed its folder; the answer to the worker says the rest
-                time.sleep(1)
+                is_full = error.errno in FULL
+            tries -= not is_full
+            time.sleep(1 if is_full else 0.01)
 
     def folders(self):
         return self.folder, os.path.dirname(self.folder), self.spec["jobs"]
 
     def sync_end(self):
         """Makes the evidence of the end durable: perhaps no worker has stored the end."""
-        sync(self.path("exit.json"), *self.folders())
+        self.persist(lambda: sync(self.path("exit.json"), *self.folders()))

@@ -18,7 +18,10 @@ def spawn(argv, env, cwd, fds):
     except NotImplementedError:  # a C library that cannot start sessions; fork is slower
         return fork(argv, env, fds)
     finally:
-        os.chdir("/")
+        try:
+            os.chdir("/")
+        except OSError:  # no reason to say that nothing was started
+            pass
 
 
 def fork(argv, env, fds):

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 
+from .evidence import close
 from .processes import descendants, mark_others
 from .spawn import spawn
 
@@ -27,20 +28,24 @@ class Standby:
         """Starts one; nobody waits until it is ready. Where it cannot be started there is none."""
         self.dismiss()
         argv = [recipe["python"], PROGRAM, str(os.getpid()), *recipe["preload"]]
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.output, self.writer = os.pipe()
-        reader, self.channel = os.pipe()
-        self.taken, taken_writer = os.pipe()
-        for fd in (self.channel, self.taken):
-            os.set_blocking(fd, False)
+        theirs = []
         try:
-            fds = (nothing, self.writer, self.writer, reader, taken_writer)  # 3 and 4: the channel
+            theirs.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            self.output, self.writer = os.pipe()
+            reader, self.channel = os.pipe()
+            theirs.append(reader)
+            self.taken, taken_writer = os.pipe()
+            theirs.append(taken_writer)
+            for fd in (self.output, self.channel, self.taken):
+                os.set_blocking(fd, False)
+            nothing, *channel = theirs  # the channel is 3 and 4 there
+            fds = (nothing, self.writer, self.writer, *channel)
             self.child = spawn(argv, recipe["env"], recipe["cwd"], fds)
-        except OSError:  # the venv or the folder is gone: the next run says so
+        except OSError:  # the venv or the folder is gone: the next run says so; or the machine's
             self.dismiss()
         finally:
-            for fd in (nothing, reader, taken_writer):
-                os.close(fd)
+            for fd in theirs:
+                close(fd)
 
     def become(self, spec, stdin):
         """Hands the spec to the interpreter: (its pid, both ends of the pipe of its output). None
@@ -78,7 +83,7 @@ class Standby:
             is_sent = True
         except BlockingIOError:
             is_sent = False
-        os.close(self.channel)
+        close(self.channel)
         self.channel = None
         return is_sent
 
@@ -93,7 +98,7 @@ class Standby:
         """Ends an interpreter that waits, or imports still, with what its modules started."""
         for fd in (self.output, self.writer, self.channel, self.taken, self.stdin):
             if fd is not None:
-                os.close(fd)
+                close(fd)
         deadline = time.monotonic() + 1
         while self.child is not None and time.monotonic() < deadline:
             for pid in descendants() or ([] if has_ended else [self.child]):

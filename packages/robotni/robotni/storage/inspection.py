@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional
 from urllib.parse import quote
 
 from robotni.errors import DataDirError
-from robotni.jobs.states import STATES
+from robotni.jobs.states import RUNNING, STATES
 from robotni.storage.migrations import VERSION
 
 SQLITE_VERSION = sqlite3.sqlite_version_info
@@ -23,8 +23,9 @@ class Inspection(NamedTuple):
     """`version` is the number of migrations the file has, `journal` its journal mode, `damage` the
     first error that SQLite's check found, empty when it found none.
 
-    The rest says of the jobs: how many are in each state, when the newest was submitted, and the
-    venvs of recent ones. It is empty when the file is damaged or of a newer version.
+    The rest says of the jobs: how many are in each state, when the newest was submitted, the venvs
+    of recent ones, and the last start of one that is running. It is empty when the file is damaged
+    or of a newer version.
     """
 
     version: int
@@ -33,6 +34,7 @@ class Inspection(NamedTuple):
     counts: Dict[str, int]
     newest: Optional[float]
     venvs: List[str]
+    last_start: Optional[float] = None
 
 
 def examine(path: Path, since: float) -> Inspection:
@@ -57,7 +59,11 @@ def _with_jobs(db: sqlite3.Connection, found: Inspection, since: float) -> Inspe
     rows = db.execute(
         f"SELECT timestamp, venv FROM job ORDER BY job_id DESC LIMIT {_RECENT}"
     ).fetchall()
+    (last_start,) = db.execute(
+        "SELECT max(started_at) FROM job WHERE status = ?", (RUNNING,)
+    ).fetchone()
     return found._replace(
+        last_start=last_start,
         counts={state: counts.get(state, 0) for state in STATES},
         newest=rows[0][0] if rows else None,
         venvs=sorted({venv for at, venv in rows if venv is not None and at >= since}),

@@ -35,11 +35,11 @@ class Retention:
             )
             return bool(cursor.rowcount == 1)
 
-    def ended_before(self, moment: float, limit: int) -> List[str]:
-        """Ids of jobs that ended before `moment`, oldest end first."""
+    def ended_before(self, moment: float, limit: int, skip: int = 0) -> List[str]:
+        """Ids of jobs that ended before `moment`, oldest end first, less the first `skip`."""
         rows = self._db.sql(
-            "SELECT job_id FROM job WHERE finished_at < ? ORDER BY finished_at LIMIT ?",
-            (moment, limit),
+            "SELECT job_id FROM job WHERE finished_at < ? ORDER BY finished_at LIMIT ? OFFSET ?",
+            (moment, limit, skip),
         )
         return [job_id for (job_id,) in rows.fetchall()]
 

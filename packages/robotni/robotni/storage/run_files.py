@@ -3,7 +3,8 @@
     (the folder)  locked with flock while the run lives; the kernel unlocks it when the shim dies
     started       written by the shim before it starts the script, with room for the end
     exit.json     how the run ended: `started`, rewritten and then renamed by the shim
-    output        stdout and stderr as they came, capped
+    output        stdout and stderr as they came, up to half the cap
+    output.<start>            what came after byte <start>: the newest two are kept
     cancel        exists when the run is to stop; the FIFO `ring` wakes the shim to look for it
     result.json, progress     written by the script
 
@@ -15,31 +16,34 @@ bounded.
 
 import errno
 import json
+import math
 import os
 import re
-import shutil
+import stat
 import time
+import uuid
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
+from robotni.jobs.output import quote
 from robotni.jobs.request import MAX_DEPTH, nests_deeper
 from robotni.shim.processes import mark_of
+from robotni.storage.output import Output
 from robotni.system import files, locks
 from robotni.system.wakeup import notify
 
 MAX_RESULT = 1 << 20  # bytes
 MAX_PROGRESS_TAIL = 4096  # bytes at the end of `progress` that are read
 LOCK_TIMEOUT = 1.0  # seconds
-CHUNK = 1 << 16  # bytes
+MAX_SEARCHED = 1 << 20  # bytes at the end of the output that are searched for an exception
 EXIT_FACTS = frozenset(
     ("finishedAt", "exitCode", "signal", "stoppedBy", "spawnError", "outOfMemory", "outputBytes",
      "outputTruncated")
 )  # fmt: skip
 # Why a file that is there cannot be opened: closed, below a file, a circle of links, no file.
 _UNREADABLE = (errno.EACCES, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _PROGRESS = re.compile(r"\s*(\d{1,3}(?:\.\d+)?)%?(?:\s+(.*))?\Z", re.ASCII)
 _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -47,14 +51,6 @@ _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
 def is_job_id(text: str) -> bool:
     """Whether `text` has the form of a job id; only such a text ever becomes part of a path."""
     return _JOB_ID.match(text) is not None
-
-
-class OutputPart(NamedTuple):
-    """A part of the output: `size` is that of the whole file, `chunks` yields the part."""
-
-    size: int
-    start: int
-    chunks: Iterator[bytes]
 
 
 class RunFiles:
@@ -178,65 +174,62 @@ class RunFiles:
 
     # output
 
+    def open_output(self) -> Output:
+        """What is kept of the output now."""
+        return Output(self.folder)
+
     def output_size(self) -> int:
-        """The bytes of output that can be read."""
-        opened = files.try_open(self.output, os.O_NOFOLLOW)
-        if opened is None:
-            return 0
-        fd, size = opened
-        os.close(fd)
-        return size
+        """The bytes of output so far, with those that are left out in the middle."""
+        with self.open_output() as output:
+            return output.size
 
     def read_tail(self, limit: int) -> Tuple[str, bool]:
-        """The last `limit` bytes of output as text, and whether there is more before them."""
-        data, size = _read_end(self.output, limit)
-        if size > limit:  # the cut may have left a part of a character
+        """The last `limit` bytes of output as text, and whether anything precedes them. What is
+        left out is not skipped: the text may be shorter."""
+        with self.open_output() as output:
+            part = output.last(limit)
+            data = b"".join(output.chunks(part))
+        if part.start > 0:  # the cut may have left a part of a character
             data = re.sub(rb"\A[\x80-\xbf]{1,3}", b"", data)
-        return data.decode("utf-8", "replace"), size > limit
+        return data.decode("utf-8", "replace"), part.start > 0
 
-    def last_line(self, limit: int = 300) -> str:
-        """The last line of output that is not blank, as plain text, cut to `limit` characters."""
-        text = _ANSI.sub("", self.read_tail(4096)[0])
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return "".join(c for c in lines[-1] if c.isprintable())[:limit] if lines else ""
-
-    def read_from(self, start: int, limit: Optional[int] = None) -> OutputPart:
-        """Output from byte `start` to its present end, at most `limit` bytes."""
-        file = _open(self.output)
-        size = 0 if file is None else os.fstat(file.fileno()).st_size
-        end = size if limit is None else min(size, start + limit)
-        return OutputPart(size, start, _chunks(file, start, end))
-
-    def note(self, text: str) -> None:
-        """Adds a line of robotni's own to the output; does nothing where that is not possible, such
-        as on a full disk, since the run must end all the same."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-        with suppress(OSError), open(
-            os.open(self.output, flags | os.O_CLOEXEC, 0o600), "ab"
-        ) as file:
-            file.write(f"robotni: {text}\n".encode("utf-8", "replace"))
+    def quote(self, written: int) -> Optional[str]:
+        """What an error message quotes of an output of `written` bytes; see `jobs.output.quote`.
+        None also where the end of the output was not kept."""
+        return quote(*self.read_tail(MAX_SEARCHED)) if written <= self.output_size() else None
 
     # what the script writes
 
     def read_result(self) -> Any:
-        """The script's JSON result, None when it wrote none; ValueError says what is wrong."""
-        data = files.try_read_start(self.result, MAX_RESULT + 1, os.O_NOFOLLOW)
-        if data is None:
+        """The script's JSON result, None when it wrote none; ValueError says what is wrong with it.
+        What JSON has no number for, NaN and infinities, is None."""
+        try:
+            data = files.read_start(self.result, MAX_RESULT + 1, os.O_NOFOLLOW)
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                raise ValueError(
+                    "its result is not a regular file that can be read; write the JSON to the file "
+                    "named by ROBOTNI_RESULT itself"
+                ) from None
+            raise
         if len(data) > MAX_RESULT:
             raise ValueError(
-                "the result is over 1 MiB; write it to a file and return the name of that file"
+                "its result is over 1 MiB; write it to a file and return the name of that file"
             )
         if not data.strip():
             return None
         try:
-            value = json.loads(data.decode("utf-8"), parse_constant=_reject_constant)
+            value = json.loads(
+                data.decode("utf-8"), parse_constant=lambda name: None, parse_float=_finite
+            )
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the result is no JSON ({error}); write it with json.dump") from None
+            raise ValueError(f"its result is no JSON ({error}); write it with json.dump") from None
         if nests_deeper(value, MAX_DEPTH):
             raise ValueError(
-                f"the result is nested more than {MAX_DEPTH} levels deep; write it with fewer"
+                f"its result is nested more than {MAX_DEPTH} levels deep; write it with fewer"
             )
         return value
 
@@ -254,33 +247,61 @@ class RunFiles:
 
 
 def delete_job(jobs: Path, job_id: str) -> None:
-    """Removes the folder of a job with all its runs, also where a script left folders read-only.
-    Follows no link."""
+    """Removes the folder of a job with all its runs, also where a script left folders read-only or
+    nested without end. Follows no link. OSError when a part cannot be removed; the rest is."""
     if not is_job_id(job_id):
         raise ValueError(f"{job_id!r} is no job id")
-    folder = jobs / job_id
-    if folder.is_symlink() or not folder.is_dir():
-        with suppress(FileNotFoundError):
-            folder.unlink()
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        _make_writable(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = f"{jobs}/{job_id}"
+    errors: List[OSError] = []
+    todo = [folder]
+    while todo:
+        path = todo.pop()
+        try:
+            for entry in _entries(path):
+                try:
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                    elif path == folder:
+                        todo.append(entry.path)
+                    else:
+                        todo.append(_move_below(folder, entry.path))
+                except OSError as error:
+                    errors.append(error)
+            if path != folder:
+                os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    with suppress(FileNotFoundError):
+        os.rmdir(folder)
 
 
-def _make_writable(folder: Path) -> None:
-    """This folder and all below it."""
-    os.chmod(folder, 0o700)
-    for path, names, _ in os.walk(folder):
-        for name in names:
-            inner = Path(path, name)
-            if not inner.is_symlink():
-                os.chmod(inner, 0o700)
+def _entries(path: str) -> "List[os.DirEntry[str]]":
+    """What lies in a folder, which may be changed afterwards. What is no folder is removed."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        raise FileNotFoundError(path)
+    with suppress(PermissionError):  # it belongs to another user
+        os.chmod(path, 0o700)
+    with os.scandir(path) as entries:
+        return list(entries)
 
 
-def _reject_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not allowed")
+def _move_below(folder: str, inner: str) -> str:
+    """Moves a folder directly below `folder`, so that neither depth nor path ever grow long."""
+    with suppress(PermissionError):  # it belongs to another user
+        os.chmod(inner, 0o700)
+    moved = f"{folder}/{uuid.uuid4().hex}"
+    os.rename(inner, moved)
+    return moved
+
+
+def _finite(number: str) -> Optional[float]:
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 def _open(path: str) -> Optional[BinaryIO]:
@@ -298,16 +319,3 @@ def _read_end(path: str, limit: int) -> Tuple[bytes, int]:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - limit))
         return file.read(limit), size
-
-
-def _chunks(file: Optional[BinaryIO], start: int, end: int) -> Iterator[bytes]:
-    if file is None:
-        return
-    with file:
-        file.seek(start)
-        while start < end:
-            data = file.read(min(CHUNK, end - start))
-            if not data:
-                return
-            start += len(data)
-            yield data

@@ -1,4 +1,5 @@
-"""The processes of a run whose shim is gone: finding them and killing them. Linux only.
+"""The processes of a run: those whose shim is gone, found and killed; a shim that is stopped. Linux
+only.
 
 A shim kills all processes of a run at its end. Only when the shim itself was killed may some be
 left, and recovery kills them here. They are known by the mark that the shim gave them, a soft
@@ -48,6 +49,16 @@ class OrphanedProcesses:
 
     def _includes(self, pid: int) -> bool:
         return self._limit in _read(f"/proc/{pid}/limits")
+
+
+def continue_marked(pid: object, mark: int) -> None:
+    """Sends SIGCONT to a process that carries `mark`. A pid that comes from a file proves nothing,
+    so that of any other process is left alone."""
+    if isinstance(pid, int) and pid > 1 and str(mark).encode() in _read(f"/proc/{pid}/limits"):
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except (ProcessLookupError, PermissionError):  # gone, or of another user
+            pass
 
 
 def _pids() -> Iterator[int]:

@@ -51,7 +51,7 @@ class House:
         self.datadir = DataDir(self.settings.data_dir).open()
         self.notifies = 0
         self.store = Store(self.datadir)
-        self.engine = Engine(self.settings, self.store, self.datadir.jobs, self._notify, self.clock)
+        self.engine = Engine(self.settings, self.store, self._notify, self.clock)
         self.executor = Executor(self.settings, self.store, self.datadir, os.environ, self.clock)
         self.maintenance = Maintenance(
             self.settings, self.store, self.datadir, self.executor, self.clock

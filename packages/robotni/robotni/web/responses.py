@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from typing import Mapping, Optional
+from typing import List, Mapping, Optional
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from robotni.storage.run_files import RunFiles
+from robotni.engine.engine import JobOutput
+from robotni.storage.output import Output, Part, Stretch, size_of
 from robotni.web.problems import response
 
 TEXT = "text/plain; charset=utf-8"
@@ -30,36 +31,45 @@ def conditional(
     return Response(body, headers=all_headers, media_type=media_type)
 
 
-def output_response(request: Request, run_files: Optional[RunFiles]) -> Response:
-    """The output so far, or from byte N on (`Range: bytes=N-`), or its last N bytes (`bytes=-N`);
-    416 when there is nothing of that yet.
+def output_response(request: Request, output: Optional[JobOutput]) -> Response:
+    """The output so far, or a part of it; 416 when nothing is there yet.
 
-    Any other Range is ignored, as RFC 9110 allows, so it costs nothing. `run_files` is None before
-    the first attempt.
+    Without Range a line stands for what was left out. A part never spans what was left out: from
+    byte N on (`bytes=N-`) is from the first kept byte after it. Any other Range is ignored, as RFC
+    9110 allows, so it costs nothing.
     """
-    match = _RANGE.match(request.headers.get("range", ""))
-    size = 0 if run_files is None else run_files.output_size()
-    start = _start(match, size) if match else 0
-    if match and start >= size:
+    kept = Output(None) if output is None else output.run_files.open_output()
+    part = _asked_part(request, kept)
+    if part is None:
+        return _text(kept, kept.whole(0 if output is None else output.written))
+    if part.start == part.end:
+        kept.close()
         return response(
             416,
             "nothing_there_yet",
-            f"the output has {size} bytes so far; ask again from byte {size} later",
-            headers={"Content-Range": f"bytes */{size}"},
+            f"the output has {kept.size} bytes so far; ask again from byte {kept.size} later",
+            headers={"Content-Range": f"bytes */{kept.size}"},
         )
-    if run_files is None:
-        return Response(b"", media_type=TEXT, headers={"Accept-Ranges": "bytes"})
-    chunks = run_files.read_from(start, size - start).chunks
-    headers = {"Accept-Ranges": "bytes"}
-    if match:
-        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-    status = 206 if match else 200
-    if size - start <= MAX_WHOLE:
-        return Response(b"".join(chunks), status, headers, media_type=TEXT)
-    headers["Content-Length"] = str(size - start)
-    return StreamingResponse(chunks, status, headers, media_type=TEXT)
+    content_range = f"bytes {part.start}-{part.end - 1}/{kept.size}"
+    return _text(kept, [part], 206, {"Content-Range": content_range})
 
 
-def _start(asked: "re.Match[str]", size: int) -> int:
-    """The first byte that a Range asks for."""
-    return int(asked["first"]) if asked["last"] is None else max(0, size - int(asked["last"]))
+def _asked_part(request: Request, kept: Output) -> Optional[Stretch]:
+    """The part that the client asks for, perhaps an empty one; None when it asks for all."""
+    asked = _RANGE.match(request.headers.get("range", ""))
+    if asked is None:
+        return None
+    if asked["last"]:
+        return kept.last(int(asked["last"]))
+    return kept.stretch_from(int(asked["first"]))
+
+
+def _text(
+    kept: Output, parts: List[Part], status: int = 200, headers: Optional[Mapping[str, str]] = None
+) -> Response:
+    size, chunks = size_of(parts), kept.chunks(*parts)
+    all_headers = {**(headers or {}), "Accept-Ranges": "bytes"}
+    if size <= MAX_WHOLE:
+        return Response(b"".join(chunks), status, all_headers, media_type=TEXT)
+    all_headers["Content-Length"] = str(size)
+    return StreamingResponse(chunks, status, all_headers, media_type=TEXT)

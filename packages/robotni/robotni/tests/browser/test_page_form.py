@@ -84,7 +84,7 @@ def test_what_the_server_refuses_is_shown_at_the_field(
     expect(timeout).to_be_hidden()
     script.fill("../hello.py")
     tab.press("Run")
-    for field, words in ((script, "the path holds '..'"), (timeout, "number")):
+    for field, words in ((script, "the path has '..'"), (timeout, "number")):
         expect(field).to_be_visible()  # also the one that was folded away
         expect(field).to_have_attribute("aria-invalid", "true")
         described = (field.get_attribute("aria-describedby") or "").split()

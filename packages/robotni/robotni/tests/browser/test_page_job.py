@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Dict
 
 import pytest
 from playwright.sync_api import expect
@@ -48,6 +48,16 @@ import pathlib, time
 for n in range(300): print(f"line {n}")
 while not pathlib.Path("more").exists(): time.sleep(0.01)
 for n in range(300, 600): print(f"line {n}")
+"""
+BARS = r"""
+import sys
+for n in range(2001):
+    sys.stderr.write("\r%3d%%|%s| %d/2000" % (n // 20, "#" * (n // 200), n))
+sys.stderr.write("\n\x1b[?25lone\x1b[2K\rtwo\x1b[1A\x1b[K\x1b[?25h\r\n")
+sys.stderr.write("long line\rshort\nabc\b\b\x1b[31mX\x1b[0m\nlong line\r\x1b[K<b>bold</b>\x1b")
+sys.stderr.flush()
+sys.stdin.readline()
+sys.stderr.write("[2K\rlast")
 """
 FLOOD = """
 line = "\\x1b[32m%08d\\x1b[0m the quick brown fox jumps over the lazy dog,"
@@ -180,7 +190,11 @@ def test_colours_are_shown_also_when_a_sequence_arrives_in_two_parts(
         "**/output?*",
         lambda route: route.fulfill(
             status=206,
-            body=whole[:cut] if route.request.headers["range"] == "bytes=0-" else whole[cut:],
+            **(
+                part(whole[:cut], 0, cut)
+                if route.request.headers["range"] == "bytes=0-"
+                else part(whole[cut:], cut, len(whole))
+            ),
         ),
     )
     running = {"status": "running", "finishedAt": None, "output": None}
@@ -203,6 +217,41 @@ def test_colours_are_shown_also_when_a_sequence_arrives_in_two_parts(
     assert red.evaluate(color) != green.evaluate(color) != tab.output.evaluate(color)
     assert orange.evaluate(color) == "rgb(255, 135, 0)"
     assert ground.evaluate("(s) => getComputedStyle(s).backgroundColor") == "rgb(1, 2, 3)"
+
+
+def test_a_progress_bar_is_one_line(site: Server, visit: Callable[..., Visit]) -> None:
+    job_id = site.submit(BARS, stdin="go\n")
+    site.wait_for(job_id)
+    tab = visit(site).open_job(job_id)
+    lines = ["100%|##########| 2000/2000", "two", "shortline", "aXc", "last"]
+    expect(tab.output).to_have_text("\n".join(lines))
+    assert tab.output.evaluate("(pre) => pre.textContent") == "\n".join(lines)
+    assert tab.output.locator("span").inner_text() == "X"
+    assert tab.output.locator("b").count() == 0
+    tab.page.get_by_label("Search the output").fill("last")  # the last line is found, too
+    expect(tab.page.get_by_role("status").filter(has_text="1 of 1")).to_be_visible()
+
+
+def part(body: bytes, start: int, size: int) -> Dict[str, Any]:
+    said = f"bytes {start}-{start + len(body) - 1}/{size}"
+    return {"body": body, "headers": {"Content-Range": said}}
+
+
+def test_past_the_cap_the_beginning_and_the_end_are_shown(
+    make_server: Callable[..., Server], visit: Callable[..., Visit]
+) -> None:
+    server = make_server(max_output=400)
+    job_id = server.submit("for n in range(1000): print('%09d' % n)\nraise ValueError('cause')")
+    server.wait_for(job_id)
+    tab = visit(server).open_job(job_id)
+    expect(tab.output).to_contain_text("ValueError: cause")
+    expect(tab.output).to_contain_text("000000019\n")
+    expect(tab.output).to_contain_text("bytes of output are left out here]\n")
+    expect(tab.page.locator("#job-error")).to_contain_text("exit code 1: ValueError: cause")
+    with tab.page.expect_download() as started:
+        tab.press("Download")
+    downloaded = Path(started.value.path()).read_bytes()
+    assert downloaded == server.http.get(f"/api/worker/jobs/{job_id}/output").content
 
 
 AT_END = "(pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 2"

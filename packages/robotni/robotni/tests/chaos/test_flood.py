@@ -58,8 +58,9 @@ def test_2_gib_of_output_cost_constant_memory_and_the_cap_on_disk(server: Server
         2 * GIB,
         True,
     )
-    (log,) = server.data.glob(f"jobs/{job_id}/*/output")
-    assert log.stat().st_size == CAP
+    sizes = [log.stat().st_size for log in server.data.glob(f"jobs/{job_id}/*/output*")]
+    assert len(sizes) == 3
+    assert sum(sizes) <= CAP
     assert 0 < most < MEMORY, most
 
 
@@ -78,4 +79,4 @@ def test_a_shim_that_stands_still_holds_a_chatty_script_up_but_not_for_ever(
     lines = job["result"]
     assert lines > 100_000
     assert job["outputBytes"] == sum(len(f"line {n}\n") for n in range(lines))
-    assert Path(log[0]).stat().st_size == min(CAP, job["outputBytes"])
+    assert Path(log[0]).stat().st_size == min(CAP // 2, job["outputBytes"])

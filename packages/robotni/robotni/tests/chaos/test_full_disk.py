@@ -1,5 +1,6 @@
 """A disk that is full: nothing is accepted, what runs ends rightly, and it mends by itself."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Any, Iterator
@@ -112,3 +113,30 @@ def test_the_upkeep_goes_on_when_there_is_room_again(disk: Path, project: Path) 
     house.maintenance.run()
     assert house.engine.get(job.job_id).status == "pending"
     house.close()
+
+
+def test_a_run_whose_stdin_finds_no_room_begins_when_there_is(project: Path) -> None:
+    (project / ".robotni").mkdir()
+    with small_disk(project / ".robotni" / "jobs", 32) as disk:
+        house = House(project)
+        house.executor.recovery.sweep()
+        (project / "size.py").write_text("import sys; print(len(sys.stdin.read()))")
+        hello = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+        house.executor.run(hello.job_id)  # there is a shim
+        stdin = "x" * (512 << 10)
+        job = house.engine.submit(JobRequest(script="size.py", venv=".venv", stdin=stdin)).job
+        filler = fill(disk)
+        with open(filler, "r+b") as file:  # for some of it
+            file.truncate(filler.stat().st_size - (256 << 10))
+        (shim,) = house.executor.shim_pool._idle
+        used = len(os.listdir(f"/proc/{shim.pid}/fd"))
+        for number in range(1, 4):
+            house.executor.run(job.job_id)
+            waiting = house.engine.get(job.job_id)
+            assert (waiting.status, waiting.attempt, waiting.run) == ("pending", 0, number)
+        assert house.executor.shim_pool._idle == [shim]
+        assert len(os.listdir(f"/proc/{shim.pid}/fd")) == used
+        filler.unlink()
+        house.executor.run(job.job_id)
+        assert house.engine.get(job.job_id).output == f"{len(stdin)}\n"
+        house.close()

@@ -24,7 +24,7 @@ release = consumer._release_all
 
 def store_and_release():
     if not sum(huey.store.counts().values()):
-        engine = Engine(huey.settings, huey.store, huey.datadir.jobs, lambda: None)
+        engine = Engine(huey.settings, huey.store, lambda: None)
         engine.submit(JobRequest(script="hello.py", venv=".venv"))
     release()
 

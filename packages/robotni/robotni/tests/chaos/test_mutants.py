@@ -134,7 +134,7 @@ MUTANTS: Dict[str, Mutant] = {
         "storage/migrations.py",
         "WHEN OLD.status IN ({_TERMINAL})",
         "WHEN 0",
-        "unit/jobs/test_states.py::test_a_terminal_row_does_not_change_by_raw_sql_either",
+        "unit/jobs/test_states.py::test_a_terminal_row_cannot_be_changed_with_sql",
     ),
     "idle exit without the last look": Mutant(
         "consumer/consumer.py",

@@ -16,7 +16,7 @@ import pytest
 
 from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
-from robotni.tests.calls import problem
+from robotni.tests.calls import UNKNOWN_ID, problem
 from robotni.tests.conftest import House
 from robotni.tests.integration.web.test_mounting import uvicorn
 from robotni.tests.paths import EXAMPLES
@@ -108,7 +108,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     shutil.copytree(EXAMPLES / "fastapi_app", folder)
     make_venv(folder / ".venv")
     server = Server(folder, prefix="/robotni", token="never-shown-to-users")
-    server.environ["APP_USERS"] = "ada:secret,bob:"
+    server.environ["APP_USERS"] = "ada:secret,bob:,eva:hidden"
     for name in ("ROBOTNI_DATA_DIR", "ROBOTNI_PORT"):
         del server.environ[name]
     server.answers = lambda: is_open(server.port)  # type: ignore[method-assign]
@@ -147,7 +147,53 @@ def finished_report(answer: httpx.Response) -> Any:
     return answer.json() if answer.json()["report"] else None
 
 
-def test_a_user_who_is_logged_in_gets_its_robotni(ada: httpx.Client) -> None:
+def test_a_report_that_is_unknown_or_of_another_user_is_not_found(
+    reports: Server, ada: httpx.Client
+) -> None:
+    report_id = ada.post("/reports/2").json()["id"]
+    url = f"http://127.0.0.1:{reports.port}"
+    answers = [
+        httpx.get(f"{url}/reports/{some}", auth=("eva", "hidden"), trust_env=False)
+        for some in (report_id, "x", UNKNOWN_ID)
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.text for answer in answers}) == 1
+    for path in (f"/robotni/api/worker/jobs/{report_id}", "/robotni/webdemo"):
+        answer = httpx.get(url + path, auth=("eva", "hidden"), trust_env=False)
+        assert answer.status_code == 403, path
+    assert ada.get("/reports/x").status_code == 404
+
+
+def test_the_docstring_of_the_fastapi_app_can_be_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    shutil.copytree(EXAMPLES / "fastapi_app", folder, ignore=shutil.ignore_patterns(".*"))
+    text = (folder / "main.py").read_text().split('"""')[1]
+    create, serve, submit, read = re.findall(r"^    (\S.*)", text, re.MULTILINE)
+    users, words = serve.split(" ", 1)
+    assert words == "uvicorn main:app"
+    server = Server(folder, prefix="/robotni")
+    for name in ("ROBOTNI_DATA_DIR", "ROBOTNI_PORT"):
+        del server.environ[name]
+    server.environ["APP_USERS"] = users.split("=", 1)[1]
+    server.answers = lambda: is_open(server.port)  # type: ignore[method-assign]
+
+    def shell(command: str) -> Any:
+        command = command.replace(":8000", f":{server.port}").replace("curl", "curl -s", 1)
+        return json.loads(subprocess.check_output(command, shell=True, cwd=folder, text=True))
+
+    try:
+        server.start(*uvicorn("main:app", server.port))
+        assert "python3 -m venv" in shell(submit)["detail"]  # not followed to the letter
+        subprocess.run(create, shell=True, cwd=folder, check=True)
+        command = read.replace("JOB_ID", shell(submit)["id"])
+        report = eventually(lambda: (answer := shell(command))["report"] and answer)
+        assert report["status"] == "completed"
+    finally:
+        server.close()
+        end_all(folder)
+
+
+def test_the_operator_gets_robotni_itself(ada: httpx.Client) -> None:
     assert ada.get("/robotni/webdemo").status_code == 200
     assert ada.get("/robotni/api/worker/jobs").status_code == 200
     foreign = {"Origin": "https://evil.example"}

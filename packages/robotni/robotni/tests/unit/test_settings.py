@@ -10,7 +10,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from robotni.errors import SettingsError
-from robotni.settings import NOT_SETTINGS, Settings, find_project_folder, is_loopback, load_settings
+from robotni.settings import (
+    NOT_SETTINGS,
+    Settings,
+    find_project_folder,
+    is_loopback,
+    load_project_settings,
+    load_settings,
+)
 
 NOWHERE = Path("/nowhere/project")  # no setting needs the folder to exist
 
@@ -257,6 +264,30 @@ def test_origins_and_globs_are_lists() -> None:
     )
     assert settings.allowed_origins == ("http://localhost:3000", "https://a.example")
     assert settings.pass_env == ("AWS_*", "MY_VAR")
+
+
+def test_a_project_folder_with_a_colon_does_not_start(tmp_path: Path) -> None:
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    for environ in ({}, {"ROBOTNI_SCRIPT_ROOTS": "/srv"}):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(environ, folder)
+        (problem,) = caught.value.lines
+        assert problem == (
+            f"the project folder {folder} has a ':' in its name, which separates folders in PATH "
+            "and in ROBOTNI_SCRIPT_ROOTS; rename it, or move the project"
+        )
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"data_dir": "/srv/12:30"}, {"script_roots": (Path("/srv/12:30"),)}]
+)
+def test_a_path_with_a_colon_is_refused(overrides: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_project_settings(NOWHERE, {}, overrides)
+    (problem,) = caught.value.lines
+    assert "/srv/12:30 has a ':' in its name" in problem
+    assert "rename a folder without one" in problem
 
 
 @pytest.mark.parametrize("port", [0, 1, 8000, 65535])

@@ -148,7 +148,10 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         summary="The output of an attempt, growing while it runs",
         responses={
             200: {"content": {"text/plain": {"example": "hello\n"}}},
-            206: {"description": "From byte N on (Range: bytes=N-), or the last N (bytes=-N)"},
+            206: {
+                "description": "From byte N on, for Range: bytes=N-; the last N, for bytes=-N. "
+                "Where a part of the output was left out, it begins behind that, or ends before"
+            },
             **described(404, 409, 416),
         },
         response_class=Response,

@@ -1,36 +1,9 @@
-// The colours and styles that a script sets by escape sequences (SGR). All other sequences that a
-// terminal would obey are shown as text.
+// The colours and styles that a script sets by escape sequences (SGR).
 
-import { visible } from "./text.js";
-
-const SGR = /\x1b\[([\d;:]*)m/g;
-/** The beginning of a sequence, or of a line end, whose rest may come later. */
-const UNFINISHED = /(?:\x1b(?:\[[\d;:]{0,40})?|\r)$/;
-const PLAIN = { classes: [], color: null, background: null };
+export const PLAIN = { classes: [], color: null, background: null };
 const CLASSES = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
 const RESETS = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["strike"] };
 const LEVELS = [0, 95, 135, 175, 215, 255];
-
-/** Splits text, as it arrives, into runs of one format each. */
-export class AnsiParser {
-  #rest = "";
-  #format = PLAIN;
-
-  /** The runs of `text`, `{text, format}`; with `isEnd` nothing is held back. */
-  *runs(text, isEnd = false) {
-    let all = this.#rest + text;
-    const held = isEnd ? null : all.match(UNFINISHED);
-    this.#rest = held === null ? "" : held[0];
-    if (held !== null) all = all.slice(0, held.index);
-    let from = 0;
-    for (const match of all.matchAll(SGR)) {
-      if (match.index > from) yield { text: visible(all.slice(from, match.index)), format: this.#format };
-      this.#format = changed(this.#format, match[1]);
-      from = match.index + match[0].length;
-    }
-    if (from < all.length) yield { text: visible(all.slice(from)), format: this.#format };
-  }
-}
 
 /** An element for a run, or a text node for one without format. Colours beyond the sixteen that
  * have a class are set by the style object: the page's policy forbids the attribute. */
@@ -47,7 +20,8 @@ export function elementOf({ text, format }) {
   return span;
 }
 
-function changed(before, parameters) {
+/** The format after an SGR sequence with `parameters`. */
+export function changed(before, parameters) {
   const codes = parameters.split(/[;:]/).map(Number);
   let format = before;
   while (codes.length > 0) format = applied(format, codes.shift(), codes);

@@ -7,6 +7,7 @@ const TIMEOUT = 20_000; // ms
 const DOWNLOAD_TIMEOUT = 300_000;
 const TOKEN = "robotni-token";
 const MAX_CACHED = 30;
+const CONTENT_RANGE = /^bytes (\d+)-\d+\/(\d+)$/;
 const cache = new Map(); // path -> {etag, text, value}, the most recently used last
 
 /** The server refused the request, with a problem as in RFC 9457. */
@@ -71,17 +72,25 @@ export async function remove(path) {
   return JSON.parse(await textOf(await call(path, { method: "DELETE" })));
 }
 
-/** The bytes from `start` on; none when there are no more. */
-export async function bytesFrom(path, start) {
+/** A part of an output from byte `start` on, or behind what was left out there: `{start, bytes,
+ * size}`, size with what is left out; no bytes when there are no more. */
+export async function partFrom(path, start) {
   const options = { cache: "no-store", headers: { Range: `bytes=${start}-` } };
   try {
     const response = await call(path, options, DOWNLOAD_TIMEOUT);
     const bytes = new Uint8Array(await orUnreachable(response.arrayBuffer()));
-    return response.status === 206 ? bytes : bytes.subarray(start);
+    const [, first, size] = response.headers.get("Content-Range").match(CONTENT_RANGE);
+    return { start: Number(first), bytes, size: Number(size) };
   } catch (error) {
-    if (error.status === 416) return new Uint8Array();
+    if (error.status === 416) return { start, bytes: new Uint8Array(), size: start };
     throw error;
   }
+}
+
+/** All that was kept of an output, with a line for what was not. */
+export async function bytesOf(path) {
+  const response = await call(path, { cache: "no-store" }, DOWNLOAD_TIMEOUT);
+  return new Uint8Array(await orUnreachable(response.arrayBuffer()));
 }
 
 async function call(path, options, timeout = TIMEOUT) {

@@ -1,7 +1,8 @@
 // The output on the page: text in chunks, so that the browser lays out only what is in sight, and
 // ten mebibytes do not block it.
 
-import { AnsiParser, elementOf } from "./ansi.js";
+import { elementOf } from "./ansi.js";
+import { Lines } from "./lines.js";
 
 const CHUNK = 32 * 1024; // characters
 export const MAX_CHARACTERS = 32 << 20; // of more, the end is kept
@@ -13,7 +14,8 @@ export class Log {
   #pre;
   #chunks = [];
   #length = 0;
-  #parser = new AnsiParser();
+  #lines = new Lines();
+  #last = new Chunk(); // the last line, drawn anew while it is not complete
 
   constructor(pre) {
     this.#pre = pre;
@@ -22,10 +24,14 @@ export class Log {
   }
 
   append(text, isEnd = false) {
-    for (const run of this.#parser.runs(text, isEnd)) {
+    this.#last.element.remove();
+    for (const run of this.#lines.runs(text, isEnd)) {
       for (let from = 0; from < run.text.length; ) from += this.#appendRun(run, from);
     }
     this.#chunks.at(-1)?.measure();
+    this.#last.clear();
+    for (const run of this.#lines.last()) this.#last.append(run.text, run.format);
+    if (this.#last.text !== "") this.#pre.append(this.#last.element);
     while (this.#length > MAX_CHARACTERS && this.#chunks.length > 1) {
       this.#length -= this.#chunks[0].text.length;
       this.#chunks.shift().element.remove();
@@ -58,11 +64,11 @@ export class Log {
   }
 
   get text() {
-    return this.#chunks.map((chunk) => chunk.text).join("");
+    return [...this.#chunks, this.#last].map((chunk) => chunk.text).join("");
   }
 
   get isEmpty() {
-    return this.#length === 0;
+    return this.#length === 0 && this.#last.text === "";
   }
 
   /** The first 10,000 places where `words` are, upper or lower case. */
@@ -70,7 +76,7 @@ export class Log {
     const pattern = new RegExp(words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi");
     const places = [];
     if (words === "") return places;
-    for (const chunk of this.#chunks) {
+    for (const chunk of [...this.#chunks, this.#last]) {
       for (const { index } of chunk.text.matchAll(pattern)) {
         places.push({ chunk, start: index, end: index + words.length });
         if (places.length === MAX_MATCHES) return places;
@@ -105,6 +111,11 @@ class Chunk {
   constructor() {
     this.element = document.createElement("div");
     this.element.className = "chunk";
+  }
+
+  clear() {
+    this.text = "";
+    this.element.replaceChildren();
   }
 
   append(text, format) {

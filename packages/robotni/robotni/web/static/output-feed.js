@@ -1,6 +1,6 @@
 // Loads the output of one attempt into the page: each time only the bytes that are new.
 
-import { bytesFrom } from "./api.js";
+import { partFrom } from "./api.js";
 import { MAX_CHARACTERS, Log } from "./log.js";
 import { isOver } from "./parts.js";
 import { Shared } from "./shared.js";
@@ -43,11 +43,28 @@ export class OutputFeed {
     const isMissing = attempt > 0 && !this.hasAll && !(isLatest && job.outputBytes <= this.offset);
     if (isMissing) {
       if (this.offset === 0 && isLatest) this.#skip(job.outputBytes - MAX_CHARACTERS);
-      await this.#draw(run, await bytesFrom(this.#path(job, attempt), this.offset));
+      await this.#fetch(run, this.#path(job, attempt));
     }
     if (run !== this.#run) return;
     if (isEnded) this.#finish();
     this.#describe(job, isLatest, isEnded);
+  }
+
+  /** Part by part: none spans what was left out. */
+  async #fetch(run, path) {
+    let part;
+    do {
+      part = await partFrom(path, this.offset);
+      if (run !== this.#run) return;
+      if (part.start > this.offset) this.#leaveOut(part.start - this.offset);
+      this.offset = part.start;
+      await this.#draw(run, part.bytes);
+    } while (run === this.#run && this.offset < part.size);
+  }
+
+  #leaveOut(count) {
+    if (this.offset === this.skipped) this.skipped += count; // only the end is shown anyway
+    else this.log.append(`${this.decoder.decode()}\n[${count} bytes of output are left out here]\n`);
   }
 
   #path({ jobId }, attempt) {
@@ -87,9 +104,9 @@ export class OutputFeed {
   #describe(job, isLatest, isEnded) {
     const notes = [];
     if (this.log.isEmpty) notes.push(isEnded ? "The script wrote nothing." : "No output yet.");
-    if (this.log.isTruncated || this.skipped > 0) notes.push("Only the end is shown here; the download has everything.");
-    if (isLatest && isEnded && this.offset > 0 && this.offset < job.outputBytes) {
-      notes.push(`The first ${this.offset} of ${job.outputBytes} bytes were kept.`);
+    if (this.log.isTruncated || this.skipped > 0) notes.push("Only the end is shown here; the download has all that was kept.");
+    if (isLatest && isEnded && this.offset < job.outputBytes) {
+      notes.push(`The last ${job.outputBytes - this.offset} bytes were not kept.`);
     }
     this.note.value = notes.join(" ");
   }

@@ -1,6 +1,6 @@
 // The output and its tools: follow, search, copy, download, and which attempt is shown.
 
-import { bytesFrom } from "./api.js";
+import { bytesOf } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Action, CopyButton } from "./parts.js";
 
@@ -75,7 +75,7 @@ function Search({ feed }) {
 
 /** By a request of the page itself: a link could not send the token. */
 async function download({ jobId }, attempt) {
-  const bytes = await bytesFrom(`api/worker/jobs/${jobId}/output?attempt=${attempt || 1}`, 0);
+  const bytes = await bytesOf(`api/worker/jobs/${jobId}/output?attempt=${attempt || 1}`);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([bytes], { type: "text/plain" }));
   link.download = `${jobId}-${attempt}.log`;

@@ -92,6 +92,15 @@ def test_submit_without_a_venv_above_the_script_says_how_to_create_one(tmp_path:
     assert "create one with: python3 -m venv .venv" in answer.stderr
 
 
+def test_submit_names_a_folder_venv_that_is_none_and_advises_nothing_onto_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "x.py").touch()
+    (tmp_path / ".venv").mkdir()
+    answer = robotni("submit", "x.py", "--url", "http://127.0.0.1:1", cwd=tmp_path)
+    assert "create one with" not in answer.stderr  # the server, which is not there, says it
+
+
 def test_every_wrong_setting_is_one_line(project: Path) -> None:
     answer = robotni("serve", cwd=project, workers="many", prot=1, port="x")
     assert answer.returncode == 2

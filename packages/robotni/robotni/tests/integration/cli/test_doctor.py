@@ -191,6 +191,25 @@ def test_a_job_from_the_future_is_reported(finished: Path) -> None:
     assert line.endswith("s in the future; set the clock: timedatectl set-ntp true")
 
 
+def test_places_that_the_same_jobs_have_taken_for_long_are_reported(project: Path) -> None:
+    house = House(project)
+    house.clock.now = time.time() - 3600
+    request = JobRequest(script="hello.py", venv=".venv")
+    for job_id in [house.engine.submit(request).job.job_id for _ in range(3)][:2]:
+        house.claim(job_id)
+    house.close()
+    lock = lock_as(DataDir(project / ".robotni"), __version__)
+    assert problems(project, workers=3) == []
+    assert problems(project, workers=2) == [
+        "queue: jobs that wait: 1, but none has started for 60 min, as 2 running ones take all "
+        "places; robotni jobs --status running names them; where they wait for jobs that they "
+        "submitted, cancel one, or set a larger ROBOTNI_WORKERS"
+    ]
+    change(project, f"UPDATE job SET started_at = {time.time()} WHERE status = 'running'")
+    assert problems(project, workers=2) == []
+    os.close(lock)
+
+
 def test_jobs_that_wait_without_a_server_and_a_worker_are_reported(pending: Path) -> None:
     (line,) = problems(pending)
     assert line == (

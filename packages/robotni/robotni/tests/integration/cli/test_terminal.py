@@ -50,6 +50,24 @@ def robotni(
     return call
 
 
+def test_run_logs_and_show_say_what_is_left_out_of_the_output(
+    make_server: Callable[..., Server], robotni: Callable[..., Result]
+) -> None:
+    server = make_server(max_output=400)
+    (server.project / "flood.py").write_text("for n in range(100): print('%09d' % n)\n1 / 0")
+    url = ("--url", server.url)
+    ran = robotni("run", str(server.project / "flood.py"), *url)
+    assert ran.code == 1
+    (job,) = server.client.list()["jobs"]
+    for out in (ran.out, robotni("logs", job["jobId"], *url).out):
+        assert re.search(r"\n\[robotni: \d+ bytes of output are left out here\]\n", out)
+        assert out.endswith("ZeroDivisionError: division by zero\n")
+    shown = robotni("show", job["jobId"], *url).out
+    size = job["outputBytes"]
+    assert re.search(rf"output  +the last \d+ of {size} bytes; robotni logs prints what", shown)
+    assert "exit code 1: ZeroDivisionError: division by zero" in shown
+
+
 # Error messages, word for word
 
 

@@ -1,6 +1,7 @@
 """Both clients against a real server: what they return and raise, and how they poll."""
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -32,6 +33,36 @@ def test_submit_and_wait(server: Server) -> None:
     assert job.output(2) == b"llo\n"
     assert job.output(99) == b""
     assert job.retry()["retryOf"] == job.id
+
+
+FLOOD = "for n in range(3000): print('%09d' % n)"
+
+
+def test_past_the_cap_a_line_stands_for_what_was_left_out(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(max_output=4000)
+    job = server.client.get(server.submit(FLOOD))
+    followed = b"".join(job.follow())
+    for output in (followed, job.output()):
+        parts = re.split(rb"\n\[robotni: (\d+) bytes of output are left out here\]\n", output)
+        assert sum(map(int, parts[1::2])) + sum(map(len, parts[::2])) == 30_000
+        assert parts[-1].endswith(b"000002999\n")
+    assert job.output(2000).endswith(b"000002999\n")
+
+    async def follow() -> bytes:
+        async with AsyncClient(server.url) as client:
+            return b"".join([data async for data in (await client.get(job.id)).follow()])
+
+    assert asyncio.run(follow()) == job.output()
+
+
+def test_the_end_that_was_not_kept_is_told(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_output=3)
+    job = server.client.get(server.submit("print('hello'); exit(1)"))
+    line = b"\n[robotni: 3 bytes of output are left out here]\n"
+    assert b"".join(job.follow()) == job.output() == b"hel" + line
+    assert "nothing is quoted" in job["error"]["message"]
 
 
 def test_an_unchanged_job_costs_a_304(server: Server) -> None:

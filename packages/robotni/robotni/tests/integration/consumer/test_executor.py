@@ -2,16 +2,24 @@
 
 import json
 import os
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
+import psutil
 import pytest
 
 from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
+from robotni.tests.chaos.mounts import small_disk
 from robotni.tests.conftest import House
+from robotni.tests.paths import PACKAGE
 from robotni.tests.processes import eventually, make_venv
 
 
@@ -47,25 +55,40 @@ json.dump({"rows": [1, 2]}, open(os.environ["ROBOTNI_RESULT"], "w"))
 
 
 @pytest.mark.parametrize(
-    "write",
+    "write, words",
     [
-        "open(path, 'w').write('{')",
-        "open(path, 'w').write('NaN')",
-        "open(path, 'w').write('1' * (2 << 20))",
+        ("open(path, 'w').write('{')", "its result is no JSON"),
+        ("open(path, 'w').write('1' * (2 << 20))", "its result is over 1 MiB"),
+        ("os.symlink('/etc/passwd', path)", "its result is not a regular file"),
+        ("os.mkfifo(path)", "its result is not a regular file"),
+        ("os.mkdir(path)", "its result is not a regular file"),
     ],
 )
-def test_a_bad_result_is_told_in_the_job_s_own_log(house: House, write: str) -> None:
-    job = run(house, f"import os; path = os.environ['ROBOTNI_RESULT']; {write}")
-    assert (job.status, job.result) == ("completed", None)
-    assert "robotni: the result" in (job.output or "")
+def test_a_bad_result_fails_the_job_and_is_not_retried(
+    house: House, write: str, words: str
+) -> None:
+    script = f"import os; print('hi'); path = os.environ['ROBOTNI_RESULT']; {write}"
+    job = run(house, script, retries=3)
+    assert (job.status, job.attempt, job.exit_code, job.result) == ("failed", 1, 0, None)
+    assert job.error is not None
+    assert job.error.code == "result_invalid"
+    assert f"ended with exit code 0, but {words}" in job.error.message
+    assert job.output == "hi\n"
 
 
-@pytest.mark.parametrize(
-    "write", ["os.symlink('/etc/passwd', path)", "os.mkfifo(path)", "os.mkdir(path)"]
-)
-def test_a_result_that_is_no_file_is_not_read(house: House, write: str) -> None:
-    job = run(house, f"import os; path = os.environ['ROBOTNI_RESULT']; {write}")
-    assert (job.status, job.result) == ("completed", None)
+def test_a_bad_result_of_a_script_that_failed_is_no_reason_against_a_retry(house: House) -> None:
+    script = "import os, sys; open(os.environ['ROBOTNI_RESULT'], 'w').write('{'); sys.exit(2)"
+    job = run(house, script, retries=1)
+    assert (job.status, job.attempt, code(job)) == ("failed", 2, "exit_nonzero")
+
+
+def test_what_json_has_no_number_for_comes_back_as_null(house: House) -> None:
+    script = """
+import json, math, os
+json.dump([math.nan, math.inf, -math.inf, 1.5], open(os.environ["ROBOTNI_RESULT"], "w"))
+"""
+    job = run(house, script)
+    assert (job.status, job.result) == ("completed", [None, None, None, 1.5])
 
 
 def test_a_failure_is_told_with_its_code(house: House) -> None:
@@ -107,7 +130,7 @@ def test_a_retried_job_keeps_the_output_of_each_attempt(house: House) -> None:
     assert (job.status, job.attempt, job.output) == ("completed", 2, "2\n")
     first = house.engine.output(job.job_id, 1)
     assert first is not None
-    assert Path(first.output).read_text() == "1\n"
+    assert Path(first.run_files.output).read_text() == "1\n"
 
 
 def test_a_module_runs_with_its_folder_on_the_path(house: House) -> None:
@@ -368,3 +391,217 @@ def test_files_of_a_run_are_for_the_owner_alone(house: House) -> None:
     for path in [house.datadir.path, *house.datadir.path.rglob("*")]:
         assert path.lstat().st_mode & 0o077 == 0, path
     assert Path(house.datadir.jobs / job.job_id).exists()
+
+
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_script_that_stops_the_shim_of_an_adopted_run_ends_in_time(
+    make_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr("robotni.consumer.recovery.CONTINUE_EVERY", 0.3)
+    script = """
+import os, pathlib, signal, time
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+os.kill(os.getppid(), signal.SIGSTOP)
+time.sleep(60)
+"""
+    house = make_house()
+    fields = {"script": house.script(script), "venv": ".venv"}
+    fields["timeout"] = 2 if told == "timeout" else 60
+    job = house.engine.submit(JobRequest.model_validate(fields)).job
+    first = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    first.start()
+    run_files = house.store.run_files(house.store.get(job.job_id), 1)
+    started = eventually(run_files.started)
+    house.executor.stop_signal.set()
+    first.join()
+    house.executor.close()
+    later = make_house()
+    later.executor.recovery.sweep()
+    adopted = later.executor.recovery.next_to_adopt()
+    assert adopted is not None
+    worker = threading.Thread(target=later.executor.recovery.adopt, args=(adopted,))
+    worker.start()
+    (house.project / "go").touch()
+    shim = psutil.Process(started["shim"])
+    eventually(lambda: shim.status() == psutil.STATUS_STOPPED)
+    if told == "cancel":
+        later.engine.cancel(job.job_id)
+    worker.join(15)
+    later.executor.stop_signal.set()  # for a thread that would wait for ever
+    worker.join()
+    ended = later.engine.get(job.job_id)
+    expected = {"timeout": ("failed", "timeout"), "cancel": ("cancelled", "")}[told]
+    assert (ended.status, code(ended)) == expected
+
+
+def test_no_pid_in_the_evidence_is_trusted(house: House) -> None:
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    claimed = house.claim(job.job_id)
+    assert claimed is not None
+    stranger = subprocess.Popen(["sleep", "60"])
+    stranger.send_signal(signal.SIGSTOP)
+    process = psutil.Process(stranger.pid)
+    eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+    run_files = house.store.run_files(claimed)
+    for pid in (stranger.pid, -1, 0, "1", None, [], 1 << 70):
+        (run_files.path / "started").write_text(json.dumps({"shim": pid, "mark": run_files.mark}))
+        house.executor.recovery._continue_shim(run_files)
+        assert process.status() == psutil.STATUS_STOPPED
+    stranger.kill()
+    stranger.wait()
+
+
+CONDITIONS = """
+import os, resource, signal
+names = sorted(n for n in dir(resource) if n.startswith("RLIMIT_") and n != "RLIMIT_RTTIME")
+print([resource.getrlimit(getattr(resource, n)) for n in names])
+print(os.nice(0), os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)))
+print(open("/proc/self/oom_score_adj").read(), resource.getrlimit(resource.RLIMIT_RTTIME)[1])
+"""
+CHANGES = {
+    "limit of open files": "resource.prlimit(shim, resource.RLIMIT_NOFILE, (3, 3))",
+    "limit of file sizes": "resource.prlimit(shim, resource.RLIMIT_FSIZE, (0, 0))",
+    "limit of processes": "resource.prlimit(shim, resource.RLIMIT_NPROC, (1, 1))",
+    "limit of memory": "resource.prlimit(shim, resource.RLIMIT_AS, (1 << 25, 1 << 25))",
+    "hard limit of the mark": "resource.prlimit(shim, resource.RLIMIT_RTTIME, (9, 9))",
+    "nice value": "os.setpriority(os.PRIO_PROCESS, shim, 19)",
+    "scheduler": "os.sched_setscheduler(shim, os.SCHED_IDLE, os.sched_param(0))",
+    "affinity": "os.sched_setaffinity(shim, [min(os.sched_getaffinity(0))])",
+    "weight for the OOM killer": "open(f'/proc/{shim}/oom_score_adj', 'w').write('777')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_script_changes_of_its_shim_does_not_reach_the_next_job(
+    house: House, change: str
+) -> None:
+    before = run(house, CONDITIONS)
+    assert before.status == "completed"
+    run(house, f"import os, resource; shim = os.getppid(); {CHANGES[change]}; print('on')")
+    after = run(house, CONDITIONS + "print('ok')")
+    assert (after.status, after.attempt, after.run) == ("completed", 1, 1)
+    assert after.output == f"{before.output}ok\n"
+
+
+@pytest.mark.parametrize("stdin", [None, "text"])
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("free", range(9))
+def test_a_shim_without_descriptors_starts_nothing_and_the_job_is_put_back(
+    house: House, free: int, warm: bool, stdin: "str | None"
+) -> None:
+    """EMFILE at each of the descriptors that the start of a run takes."""
+    house.executor.recovery.sweep()
+    fields: Dict[str, Any] = {"warm": warm, "stdin": stdin}
+    output = run(house, "import os; print(os.getppid())", **fields).output
+    shim = int(output or 0)
+    if warm:
+        eventually(lambda: psutil.Process(shim).children())
+    hard = resource.prlimit(shim, resource.RLIMIT_NOFILE)[1]
+    used = {int(fd) for fd in os.listdir(f"/proc/{shim}/fd")}
+    gaps = [fd for fd in range(256) if fd not in used]
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (gaps[free], hard))
+    lines = house.project / "lines"
+    fields["script"] = house.script(f"open({str(lines)!r}, 'a').write('S')")
+    fields["venv"] = ".venv"
+    job = house.engine.submit(JobRequest.model_validate(fields)).job
+    while not job.is_terminal:
+        house.executor.run(job.job_id)
+        job = house.engine.get(job.job_id)
+        assert (job.status, job.attempt) in (("pending", 0), ("completed", 1))
+    assert job.run <= 2
+    assert lines.read_text() == "S"
+
+
+def test_a_shim_that_its_script_left_alone_is_kept(house: House) -> None:
+    script = "import os, resource; print(os.getppid()); resource.setrlimit(7, (9, 9)); os.nice(3)"
+    assert len({run(house, script).output for _ in range(3)}) == 1
+
+
+def test_jobs_that_cannot_be_deleted_do_not_stop_the_clean_up_of_the_others(house: House) -> None:
+    first, second, third = (run(house, "print(1)") for _ in range(3))
+    house.clock.now = time.time() + 40 * 86400
+    mounts = [house.datadir.jobs / job.job_id / "1" / "mount" for job in (first, second)]
+    with small_disk(mounts[0], 1), small_disk(mounts[1], 1):
+        for _ in range(2):  # every day
+            while house.maintenance.run() == 0.0:
+                pass
+            left = {path.name for path in house.datadir.jobs.iterdir()}
+            assert left == {first.job_id, second.job_id}
+            assert house.store.get(first.job_id) is not None
+            assert house.store.get(third.job_id) is None
+            third = run(house, "print(1)")
+            house.clock.now += 40 * 86400
+    while house.maintenance.run() == 0.0:
+        pass
+    assert list(house.datadir.jobs.iterdir()) == []
+    assert house.store.get(first.job_id) is None
+
+
+HELD = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+if libc.ptrace(0x4206, int(sys.argv[1]), None, None):  # PTRACE_SEIZE
+    sys.exit(ctypes.get_errno())
+print("held", flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize("ending", ["timeout", "cancel", "child"])
+def test_a_process_that_sigkill_does_not_end_frees_its_slot_and_is_told(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """One in uninterruptible sleep, as far as its parent can tell: another process traces it, and
+    does not collect it when it has died."""
+    program = tmp_path / "impatient.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
+        "from robotni.shim import loop, run; run.GIVE_UP_AFTER = 0.5; loop.main(int(sys.argv[1]))"
+    )
+    monkeypatch.setattr("robotni.consumer.shim_pool._PROGRAM", str(program))
+    script = f"""
+import os, pathlib, time
+pid = os.fork() if {ending == "child"} else os.getpid()
+if pid == 0:
+    time.sleep(60)
+pathlib.Path("pid.new").write_text(str(pid))
+os.rename("pid.new", "pid")
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+if {ending != "child"}:
+    time.sleep(60)
+"""
+    request: Dict[str, Any] = {"script": house.script(script), "venv": ".venv"}
+    if ending == "timeout":
+        request["timeout"] = 4
+    house = House(house.project, kill_grace=0.5)
+    job = house.engine.submit(JobRequest.model_validate(request)).job
+    thread = threading.Thread(target=house.executor.run, args=(job.job_id,), daemon=True)
+    thread.start()
+    eventually((house.project / "pid").exists)
+    pid = (house.project / "pid").read_text()
+    tracer = subprocess.Popen([sys.executable, "-c", HELD, pid], stdout=subprocess.PIPE)
+    assert tracer.stdout is not None
+    try:
+        if tracer.stdout.readline() != b"held\n":
+            pytest.skip("this machine does not let a process trace another")
+        (house.project / "go").touch()
+        if ending == "cancel":
+            house.engine.cancel(job.job_id)
+        thread.join(15)
+        assert not thread.is_alive(), "the slot is held for ever"
+        ended = house.engine.get(job.job_id)
+        expected = {
+            "timeout": ("failed", "timeout"),
+            "cancel": ("cancelled", ""),
+            "child": ("completed", ""),
+        }
+        assert (ended.status, code(ended)) == expected[ending]
+        assert "robotni: some processes of this run did not end" in (ended.output or "")
+        assert run(house, "print('on')").output == "on\n"
+    finally:
+        tracer.kill()
+        tracer.communicate()
+        house.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -17,6 +18,7 @@ from robotni.consumer.shim_pool import DIED, ENDED, NOT_STARTED, ShimProcess, St
 from robotni.jobs.models import new_job_id
 from robotni.storage.run_files import RunFiles
 from robotni.system.processes import OrphanedProcesses
+from robotni.tests.paths import PACKAGE
 from robotni.tests.processes import end_all, eventually, processes_of
 
 
@@ -87,9 +89,8 @@ class Launcher:
         return facts
 
     def output(self) -> str:
-        return (
-            Path(self.run_files.output).read_text() if Path(self.run_files.output).exists() else ""
-        )
+        with self.run_files.open_output() as output:
+            return b"".join(output.chunks(*output.whole())).decode()
 
     def survivors(self) -> "list[Any]":
         return processes_of(self.run_files.path)
@@ -189,6 +190,80 @@ time.sleep(60)
     assert launcher.output() == "ready\ntidy\n"
 
 
+TIDY_CHILD = """
+import os, signal, subprocess, sys, time
+child = '''
+import signal, sys, time
+def tidy(*_):
+    print("term", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: print("term", flush=True))
+    end = time.monotonic() + 1.6
+    while time.monotonic() < end:
+        time.sleep(0.05)
+    print("tidy", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, tidy)
+print("ready", flush=True)
+time.sleep(60)
+'''
+subprocess.Popen([sys.executable, "-S", "-c", child], start_new_session=OWN_SESSION)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("own_session", [False, True], ids=["same session", "own session"])
+@pytest.mark.parametrize("told", ["timeout", "cancel"])
+def test_a_child_gets_sigterm_once_and_the_whole_grace_after_the_script_has_ended(
+    launcher: Launcher, told: str, own_session: bool
+) -> None:
+    script = TIDY_CHILD.replace("OWN_SESSION", str(own_session))
+    launcher.start(script, grace=15, timeout=1.5 if told == "timeout" else 60)
+    eventually(lambda: "ready\n" in launcher.output())
+    if told == "cancel":
+        launcher.run_files.request_cancel()
+    facts = launcher.end()
+    assert (facts["stoppedBy"], facts["signal"]) == (told, signal.SIGTERM)
+    assert launcher.output() == "ready\nterm\ntidy\n"
+
+
+def test_a_child_that_ignores_sigterm_is_killed_when_the_grace_is_over(launcher: Launcher) -> None:
+    ignore = "import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True);"
+    launcher.start(f"{ESCAPE_KIT}\nspawn({ignore!r}, stdout=None)\ntime.sleep(60)", grace=2.5)
+    eventually(lambda: "ready" in launcher.output())
+    began = time.monotonic()
+    launcher.run_files.request_cancel()
+    launcher.end()
+    assert 2.4 < time.monotonic() - began < 10
+    assert launcher.survivors() == []
+
+
+def test_what_a_script_starts_to_tidy_up_is_left_to_it(launcher: Launcher) -> None:
+    script = """
+import signal, subprocess, sys, time
+def tidy(*_):
+    sys.exit(subprocess.call([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"]))
+signal.signal(signal.SIGTERM, tidy)
+print("ready")
+time.sleep(60)
+"""
+    launcher.start(script, grace=15)
+    eventually(lambda: "ready" in launcher.output())
+    launcher.run_files.request_cancel()
+    facts = launcher.end()
+    assert (facts["stoppedBy"], facts["exitCode"]) == ("cancel", 0)
+
+
+def test_what_a_script_leaves_behind_at_its_own_end_gets_sigterm_once_and_one_second(
+    launcher: Launcher,
+) -> None:
+    script = TIDY_CHILD.replace("OWN_SESSION", "True").replace("1.6", "60").rstrip()
+    script = script[: script.rindex("time.sleep")] + "time.sleep(1)"
+    facts = launcher.run(script, grace=15)
+    assert facts["exitCode"] == 0
+    assert 2 <= facts["finishedAt"] - facts["startedAt"] < 6
+    assert launcher.output() == "ready\nterm\n"
+
+
 def test_a_cancel_before_the_start_runs_nothing(launcher: Launcher, jobs: Path) -> None:
     launcher._next = lambda: launcher.run_files  # type: ignore[method-assign]
     launcher.run_files.request_cancel()
@@ -209,12 +284,44 @@ def test_stdin_is_empty_or_what_was_given(launcher: Launcher) -> None:
     assert launcher.output() == "grüße" * 100_000 + "\n"
 
 
-def test_a_flood_of_output_is_counted_and_dropped_at_the_cap(launcher: Launcher) -> None:
-    script = "import os\nfor _ in range(2000): os.write(1, b'x' * 65536)"
+def test_of_a_flood_of_output_the_beginning_and_the_end_are_kept(launcher: Launcher) -> None:
+    script = "import os\nprint('begin')\nfor n in range(2000): os.write(1, b'%065536d' % n)\n1 / 0"
     facts = launcher.run(script, maxOutput=100_000)
-    assert facts["outputBytes"] == 2000 * 65536
+    assert facts["outputBytes"] > 2000 * 65536
     assert facts["outputTruncated"]
-    assert launcher.run_files.output_size() == 100_000
+    assert launcher.run_files.output_size() == facts["outputBytes"]
+    assert launcher.output().startswith("begin\n000")
+    assert launcher.run_files.read_tail(100)[0].endswith("ZeroDivisionError: division by zero\n")
+    files = list(launcher.run_files.path.glob("output*"))
+    assert len(files) == 3
+    assert sum(file.stat().st_size for file in files) <= 100_000
+
+
+@pytest.mark.parametrize("when", ["worker lives", "worker is gone"])
+def test_output_that_cannot_be_written_is_counted_and_the_run_goes_on(
+    launcher: Launcher, when: str
+) -> None:
+    """EFBIG: the shim may write no file beyond a size, by a limit that it is given from outside."""
+    script = """
+import os, pathlib, time
+os.write(1, b"x" * 5000)
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+os.write(1, b"y" * 5000)
+raise SystemExit(3)
+"""
+    run_files = launcher.start(script)
+    eventually(lambda: run_files.output_size() == 5000)
+    limits = resource.prlimit(launcher.shim.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(launcher.shim.pid, resource.RLIMIT_FSIZE, (6000, limits[1]))
+    (run_files.path / "go").touch()
+    if when == "worker lives":
+        facts = launcher.end()
+    else:
+        launcher.shim.close()
+        facts = eventually(run_files.exit_facts)
+    assert (facts["exitCode"], facts["outputBytes"], facts["outputTruncated"]) == (3, 10000, True)
+    assert run_files.output_size() == 6000
 
 
 # Ways to leave a process behind; each keeps a file named by $FOLDER in its command line.
@@ -418,6 +525,46 @@ def test_a_script_sees_no_descriptor_but_its_own_three(launcher: Launcher) -> No
     launcher.run("import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:4])")
     assert json.loads(launcher.output())[:3] == [0, 1, 2]
     assert len(json.loads(launcher.output())) <= 4  # the fourth is the listing itself
+
+
+SIGNALS = """
+import signal
+free = signal.valid_signals() - {signal.SIGPIPE, signal.SIGINT}
+free -= {getattr(signal, "SIGXFSZ", 0), signal.SIGKILL, signal.SIGSTOP}
+print(sorted(n for n in free if signal.getsignal(n) != signal.SIG_DFL))
+print(signal.getsignal(signal.SIGINT) == signal.default_int_handler)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+@pytest.mark.parametrize("fallback", [False, True], ids=["posix_spawn", "fork"])
+def test_a_signal_that_the_server_ignores_or_blocks_is_as_usual_in_a_script(
+    tmp_path: Path, jobs: Path, monkeypatch: pytest.MonkeyPatch, fallback: bool
+) -> None:
+    """As of a server that was started by `&` in a script, by nohup, or by a parent that blocks."""
+    program = tmp_path / "shim.py"
+    numbers = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+    lines = [
+        "import os, signal, sys",
+        f"sys.path.insert(0, {str(PACKAGE.parent)!r})",
+        "from robotni.shim import loop, spawn",
+        f"for number in {[int(n) for n in numbers]}: signal.signal(number, signal.SIG_IGN)",
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, {[int(n) for n in numbers]})",
+    ]
+    if fallback:
+        lines += ["def no(*_, **__): raise NotImplementedError", "os.posix_spawn = no"]
+    program.write_text("\n".join([*lines, "loop.main(int(sys.argv[1]))"]))
+    monkeypatch.setattr("robotni.consumer.shim_pool._PROGRAM", str(program))
+    shim, stop_signal = ShimProcess(tmp_path / "log"), StopSignal()
+    launcher = Launcher(jobs, shim, stop_signal)
+    try:
+        facts = launcher.run(SIGNALS)
+    finally:
+        shim.close()
+        shim.reap()
+        stop_signal.close()
+    assert facts["stoppedBy"] is None  # the shim is told of the end, by SIGCHLD
+    assert launcher.output() == "[]\nTrue\nset()\n"
 
 
 def test_files_of_a_script_have_the_umask_of_the_user(launcher: Launcher) -> None:

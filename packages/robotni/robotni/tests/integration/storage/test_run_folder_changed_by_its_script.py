@@ -62,9 +62,10 @@ def start(case):
 def end(case, cancel):
     job_id = start(case)
     listed = [job.status for job in house.engine.list(Filters(), None, 1)[0]]
-    output = house.engine.output(job_id).read_from(0)
+    output = house.engine.output(job_id)
     assert listed == [house.engine.get(job_id).status] == ["running"]
-    assert len(b"".join(output.chunks)) == output.size
+    kept = output.run_files.open_output()
+    assert len(b"".join(kept.chunks(*kept.whole()))) == kept.size
     if cancel:
         house.engine.cancel(job_id)
     house.executor.recovery.sweep()

@@ -1,5 +1,6 @@
 """What a client has already is not sent again: ETags, and output from byte N on."""
 
+import re
 import time
 from typing import Any, Dict, Iterator, Tuple
 
@@ -175,6 +176,63 @@ def test_output_is_sent_byte_for_byte(server: Server) -> None:
     assert get(server, f"{JOBS}/{job_id}/output").content == odd
     assert job["output"] == odd.decode("utf-8", "replace")
     assert job["outputBytes"] == len(odd)
+
+
+FLOOD = """
+import atexit, sys
+atexit.register(print, "bye")
+for n in range(20_000):
+    print("%09d" % n)
+raise ValueError("the cause")
+"""
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("capped"), max_output=40_000)
+
+
+@pytest.fixture(scope="module")
+def flood(capped: Server) -> Dict[str, Any]:
+    job: Dict[str, Any] = capped.wait_for(capped.submit(FLOOD))
+    return job
+
+
+def test_past_the_cap_a_job_has_its_true_end_and_its_error(flood: Dict[str, Any]) -> None:
+    assert flood["outputBytes"] > 200_000
+    assert flood["outputTruncated"]
+    assert flood["output"].endswith("ValueError: the cause\nbye\n")
+    assert flood["error"]["message"].endswith("ended with exit code 1: ValueError: the cause")
+
+
+def test_a_part_of_the_output_never_spans_what_was_left_out(
+    capped: Server, flood: Dict[str, Any]
+) -> None:
+    path, size = f"{JOBS}/{flood['jobId']}/output", flood["outputBytes"]
+    begin = get(capped, path, Range="bytes=19990-")
+    assert begin.headers["content-range"] == f"bytes 19990-19999/{size}"
+    assert begin.content == b"000001999\n"
+    end = get(capped, path, Range="bytes=20000-")
+    assert end.status_code == 206
+    first = size - len(end.content)
+    assert 170_000 < first < 190_001
+    assert end.headers["content-range"] == f"bytes {first}-{size - 1}/{size}"
+    assert end.text == get(capped, path, Range=f"bytes={first}-").text
+    assert end.text.endswith(flood["output"][-5000:])
+    assert get(capped, path, Range="bytes=-5").text == "\nbye\n"
+    assert get(capped, path, Range=f"bytes=-{size}").content == end.content
+    problem(get(capped, path, Range=f"bytes={size}-"), 416)
+
+
+def test_an_answer_without_range_says_how_much_is_left_out(
+    capped: Server, flood: Dict[str, Any]
+) -> None:
+    answer = get(capped, f"{JOBS}/{flood['jobId']}/output")
+    line = r"\n\[robotni: (\d+) bytes of output are left out here\]\n"
+    begin, missing, end = re.split(line, answer.text)
+    assert (len(begin), len(begin) + int(missing) + len(end)) == (20_000, flood["outputBytes"])
+    assert answer.headers["content-length"] == str(len(answer.content))
+    assert "content-range" not in answer.headers
 
 
 def follow(server: Server, job_id: str) -> Iterator[Tuple[int, bytes]]:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 from hypothesis import given, settings
@@ -392,13 +392,49 @@ def test_a_folder_without_pyvenv_cfg_is_not_a_venv(check: Check, project: Path) 
     }
 
 
+@pytest.mark.parametrize(
+    "paths, python, kind",
+    [
+        (["bin/python"], "bin/python", "a Python"),
+        (["bin/python3", "bin/python3.11"], "bin/python3", "a Python"),  # as /usr has it
+        (["bin/pypy3.10"], "bin/pypy3.10", "a Python"),
+        (["shims/python"], "shims/python", "a Python"),  # the root of pyenv
+        (["bin/python", "conda-meta/history"], "bin/python", "a conda environment"),
+    ],
+)
 def test_no_venv_is_to_be_created_in_a_folder_that_has_another_python(
-    check: Check, project: Path
+    check: Check, project: Path, paths: List[str], python: str, kind: str
 ) -> None:
-    (project / ".venv" / "pyvenv.cfg").unlink()
-    assert check(venv=".venv") == {
-        "/venv": f"{project}/.venv is not a virtual environment (it has no pyvenv.cfg); "
-        "give the folder of one"
+    other = project / "other"
+    for path in paths:
+        (other / path).parent.mkdir(parents=True, exist_ok=True)
+        (other / path).touch()
+    assert check(venv="other") == {
+        "/venv": f"{other} is not a virtual environment (it has no pyvenv.cfg), but holds {kind} "
+        "of its own; create a virtual environment from it in another folder with: "
+        f"{other}/{python} -m venv ANOTHER_FOLDER, and name that"
+    }
+
+
+def test_a_conda_environment_without_python_is_not_overwritten(check: Check, project: Path) -> None:
+    (project / "other" / "conda-meta").mkdir(parents=True)
+    assert "python3 -m venv ANOTHER_FOLDER" in check(venv="other")["/venv"]
+
+
+def test_a_broken_venv_with_other_files_in_it_is_not_cleared(check: Check, project: Path) -> None:
+    (project / ".venv" / "bin" / "python").unlink()
+    (project / ".venv" / "thesis.tex").touch()
+    problem = check(venv=".venv")["/venv"]
+    assert "--clear" not in problem
+    assert problem.endswith("create another with: python3 -m venv ANOTHER_FOLDER, and name that")
+
+
+def test_a_venv_with_a_colon_in_its_path_is_refused(check: Check, project: Path) -> None:
+    (project / "a:b").mkdir()
+    (project / ".venv").rename(project / "a:b" / ".venv")
+    assert check(venv="a:b/.venv") == {
+        "/venv": f"{project}/a:b/.venv has a ':' in its path, where PATH is cut; move it to "
+        "another folder"
     }
 
 

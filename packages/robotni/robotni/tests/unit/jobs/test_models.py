@@ -38,7 +38,10 @@ def a_job(**fields: Any) -> Job:
 
 def test_the_codes_of_errors_are_those_of_the_contract() -> None:
     codes = {"exit_nonzero", "signalled", "timeout", "out_of_memory", "spawn_failed", "lost"}
-    assert set(get_args(JobError.model_fields["code"].annotation)) == codes | {"expired"}
+    assert set(get_args(JobError.model_fields["code"].annotation)) == codes | {
+        "expired",
+        "result_invalid",
+    }
 
 
 def test_the_record_has_the_fields_of_the_contract_and_no_others() -> None:

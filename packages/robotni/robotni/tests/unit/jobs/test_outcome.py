@@ -139,7 +139,8 @@ def test_the_delay_of_a_retry_is_at_most_a_year() -> None:
     "fields, facts, words",
     [
         ({}, FAILURE, ["/srv/a.py", "exit code 3", "printed nothing"]),
-        ({}, FAILURE._replace(last_line="KeyError: 'x'"), ["exit code 3: KeyError: 'x'"]),
+        ({}, FAILURE._replace(quote="KeyError: 'x'"), ["exit code 3: KeyError: 'x'"]),
+        ({}, FAILURE._replace(quote=None), ["exit code 3; the end", "nothing is quoted"]),
         ({"script": None, "module": "jobs.a"}, FAILURE, ["jobs.a ended"]),
         ({"script": None, "type": "add"}, FAILURE, ["add ended"]),
         ({}, SEGV, ["/srv/a.py", "SIGSEGV"]),
