@@ -7,13 +7,14 @@ wrong usage or settings.
 
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Tuple
 
 import click
 
 from robotni import __version__, log
-from robotni.cli import jobs, submit
+from robotni.cli import jobs, output, submit
 from robotni.errors import DataDirError, RobotniError, SettingsError
 
 if TYPE_CHECKING:
@@ -23,16 +24,45 @@ if TYPE_CHECKING:
 class Group(click.Group):
     """Prints robotni's errors on stderr, a line for each, and exits with the right code."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        output.open_missing_streams()
+        with _errors_printed():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _errors_printed():
             return super().invoke(ctx)
-        except (SettingsError, DataDirError) as error:
-            for line in str(error).splitlines():
-                click.echo(f"robotni: {line}", err=True)
-            ctx.exit(2)
-        except RobotniError as error:
-            click.echo(f"robotni: {error}", err=True)
-            ctx.exit(1)
+
+
+@contextmanager
+def _errors_printed() -> Iterator[None]:
+    try:
+        yield
+    except (SettingsError, DataDirError) as error:
+        for line in str(error).splitlines():
+            _print_error(line)
+        sys.exit(2)
+    except RobotniError as error:
+        _print_error(str(error))
+        sys.exit(1)
+    except click.ClickException as error:  # click prints it
+        vars(error)["message"] = output.printable(error.message)
+        raise
+    except UnicodeEncodeError as error:
+        start, end = max(0, error.start - 30), error.end + 30
+        text = error.object[start:end]
+        _print_error(f"{text!r} is not UTF-8; rename it, or write it in UTF-8")
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is not None or error.errno not in output.UNWRITABLE:
+            raise
+        output.drop_rest()
+        _print_error(f"the output cannot be written ({error.strerror}); write it elsewhere")
+        sys.exit(1)
+
+
+def _print_error(text: str) -> None:
+    click.echo(f"robotni: {output.printable(text)}", err=True)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,7 +139,7 @@ def stop(cancel: bool, as_json: bool) -> None:
     Example: robotni stop --cancel
     """
     from robotni.bootstrap import build_engine, open_datadir
-    from robotni.cli import output, stop
+    from robotni.cli import stop
 
     settings, datadir = open_datadir()
     parts = stop.running_parts(datadir)
@@ -179,7 +209,6 @@ def doctor(as_json: bool) -> None:
 
     Example: robotni doctor
     """
-    from robotni.cli import output
     from robotni.cli.doctor import as_json as to_json
     from robotni.cli.doctor import findings
 

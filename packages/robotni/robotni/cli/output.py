@@ -1,6 +1,8 @@
 """What commands print: tables and colours on a terminal, tab-separated lines in a pipe."""
 
+import errno
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -25,6 +27,29 @@ _SHOWN = (
     "env", "timestamp", "runAt", "startedAt", "finishedAt", "attempt", "maxAttempts", "retryOf",
     "exitCode", "signal", "error", "progress", "result", "outputBytes", "warm", "preload",
 )  # fmt: skip
+
+
+# Why a write fails, other than that the reader has left (EPIPE), which click takes care of.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+def open_missing_streams() -> None:
+    """Opens `/dev/null` for each of stdin, stdout and stderr that was closed, before another file
+    gets its number."""
+    fd = 0
+    while fd <= 2:
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.close(fd)
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def drop_rest() -> None:
+    """Makes stdout, which takes no more, `/dev/null`: Python flushes it once more at its end."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def is_terminal() -> bool:

@@ -8,6 +8,7 @@ It speaks HTTP/1.1 by h11, on uvloop where that is installed.
 import asyncio
 import errno
 import os
+import signal
 import socket
 from importlib import import_module
 from typing import Any, List, Optional
@@ -132,6 +133,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         asyncio.get_running_loop().add_reader(self._stop_fifo, self._stop)
 
+    async def shutdown(self, sockets: Optional[List[socket.socket]] = None) -> None:
+        """Also when it is forced, the application is told, which else ends with a traceback."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
     def _stop(self) -> None:
         """Leaves the byte in the FIFO, so that it ends every server of the data directory."""
         asyncio.get_running_loop().remove_reader(self._stop_fifo)
@@ -146,7 +153,7 @@ class Server(uvicorn.Server):
 
 def serve(app: Any, listener: socket.socket, datadir: DataDir, url: str) -> None:
     """Serves until SIGINT, SIGTERM, or a notification of the data directory's `stop_server`.
-    Meanwhile the commands of the project find the server at `url`."""
+    Meanwhile the commands of the project find the server at `url`. Afterwards SIGINT is ignored."""
     stop_fifo = listen(datadir.stop_server)
     config = uvicorn.Config(
         app,
@@ -162,6 +169,8 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir, url: str) -> None
         lifespan="on",
     )
     try:
+        # uvicorn puts this back when it has ended. What follows takes some seconds at most.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         with announced(datadir, url):
             Server(config, stop_fifo).run(sockets=[listener])
     finally:
