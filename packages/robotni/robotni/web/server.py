@@ -154,11 +154,11 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir, url: str) -> None
         loop="uvloop" if has_uvloop() else "asyncio",
         ws="none",
         timeout_keep_alive=KEEP_ALIVE,
-        log_config=None,  # its lines go where ours go, and look alike
+        log_config=None,  # its lines go through our handlers
         log_level="error",  # no line for each request that is not HTTP
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here asks who the client is, or how it came
+        proxy_headers=False,  # the address of a client is not used
         lifespan="on",
     )
     try:

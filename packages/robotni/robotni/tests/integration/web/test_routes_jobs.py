@@ -1124,7 +1124,7 @@ def test_many_concurrent_calls_are_all_answered(workerless: Server) -> None:
     ("field", "value", "detail"),
     [
         ("args", "abc", "/args: this must be a list; write it in [ ]"),
-        ("args", [1], "/args/0: this must be a text; write it in double quotes"),
+        ("args", [1], "/args/0: this must be a string; write it in double quotes"),
         ("params", [], "/params: this must be an object; write it in { }"),
         ("timeout", "5", "/timeout: this must be a number; write it without quotes"),
         (
