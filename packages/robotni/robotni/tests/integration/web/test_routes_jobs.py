@@ -58,7 +58,7 @@ def refused(server: Server, request: Any) -> Dict[str, str]:
 
 def running(server: Server, script: str = SLEEPS, **fields: Any) -> str:
     job_id = server.submit(script, **fields)
-    eventually(lambda: "up" in server.client.output(job_id).decode())
+    eventually(lambda: "up\n" in server.client.output(job_id).decode())
     return job_id
 
 
