@@ -207,8 +207,8 @@ def _bind_to(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Inherited by connections. The kernel takes more as soon as the client has taken 64 KiB, not
-        # a third of some megabytes, so a slow client is not taken for one that reads nothing.
+        # Inherited by connections. The kernel takes more as soon as the client has taken 64 KiB,
+        # not a third of some megabytes, so a slow client is not taken for one that reads nothing.
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every system
         if option is not None:
             listener.setsockopt(socket.IPPROTO_TCP, option, 128 * 1024)
