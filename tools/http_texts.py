@@ -79,15 +79,8 @@ ERRORS: Dict[Tuple[int, str], str] = {
     (429, "queue_full"): "`ROBOTNI_MAX_PENDING` jobs wait; try again after `Retry-After` seconds",
     (431, "headers_too_large"): "there are too many headers, or too large ones",
     (500, "internal_error"): "robotni failed; the server's log has the traceback",
-    (
-        503,
-        "database_replaced",
-    ): "the database was removed or replaced while the server ran; restart it",
-    (
-        503,
-        "machine_fault",
-    ): "the machine lacks open files, memory, processes or a working disk; try "
-    "again after `Retry-After` seconds",
+    (503, "database_replaced"): "`robotni.db` was replaced while it was open; restart robotni",
+    (503, "machine_fault"): "the machine lacks threads, descriptors or memory; try again later",
     (507, "storage_full"): "the disk is full",
 }
 

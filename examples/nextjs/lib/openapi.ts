@@ -81,7 +81,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** How the queue and the worker are */
+        /** State of the queue and the worker */
         get: operations["getStatus"];
         put?: never;
         post?: never;
@@ -98,7 +98,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What ended in the last hour or day, for charts */
+        /** Jobs that ended in the last hour or day, for charts */
         get: operations["getStats"];
         put?: never;
         post?: never;
@@ -166,7 +166,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What became of a task; reading never consumes */
+        /** The result of a task; reading does not remove it */
         get: operations["getResult"];
         put?: never;
         post?: never;
@@ -183,7 +183,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What waits, and what was revoked */
+        /** Waiting and revoked tasks */
         get: operations["getQueue"];
         put?: never;
         post?: never;
@@ -203,7 +203,7 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Revoke what has not started */
+        /** Revoke a task that has not started */
         delete: operations["revokeTask"];
         options?: never;
         head?: never;
@@ -219,7 +219,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Cancel everything that waits */
+        /** Cancel all waiting tasks */
         post: operations["flushQueue"];
         delete?: never;
         options?: never;
@@ -268,7 +268,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Figures as Prometheus reads them */
+        /** Metrics in the text format of Prometheus */
         get: operations["getMetrics"];
         put?: never;
         post?: never;
@@ -323,7 +323,8 @@ export interface components {
         };
         /**
          * Bucket
-         * @description What ended within a span that begins at `start`; seconds are of completed and failed runs.
+         * @description Jobs that ended in a span that begins at `start`; the percentiles are of the durations of
+         *     completed and failed runs.
          */
         Bucket: {
             /**
@@ -1054,7 +1055,7 @@ export interface components {
         };
         /**
          * WarmFigures
-         * @description Warm interpreters; of memory that several processes share each counts its part.
+         * @description Standby interpreters of the worker, and their memory; shared memory is counted in parts.
          */
         WarmFigures: {
             /** Interpreters */
@@ -1220,7 +1221,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The job this Idempotency-Key made before */
+            /** @description The job that this Idempotency-Key made earlier */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1333,7 +1334,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description As the ETag in If-None-Match says */
+            /** @description Not changed since the ETag in If-None-Match */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -1417,7 +1418,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
-            /** @description Its processes are being ended; poll */
+            /** @description Its processes are being stopped; poll */
             202: {
                 headers: {
                     [name: string]: unknown;

@@ -1,8 +1,8 @@
 """The web application of one data directory: middleware, error handlers and routes put together.
 
-While it runs, a worker is started when one is needed. What a request passes, from outside in: the
-prefix of ROOT_PATH, the clock of `/metrics`, the security checks, the framework's own handling of
-crashes, CORS where origins are allowed, trailing slashes, the routes.
+A request passes, from outside in: the prefix of ROOT_PATH, the timing for `/metrics`, the security
+checks, the framework's handling of crashes, CORS where origins are allowed, trailing slashes, and
+the routes. While the application runs, a worker is started when one is needed.
 """
 
 import time
@@ -29,7 +29,7 @@ _WITH_SLASH = frozenset(("/add", "/fakejob", "/queue", "/queue/flush"))
 
 
 class RequestTimesMiddleware:
-    """Tells `times` how long each request took, from its head to the end of its answer."""
+    """Adds to `times` how long each request took, from its head to the end of its answer."""
 
     def __init__(self, app: App, times: RequestTimes) -> None:
         self.app = app
@@ -69,10 +69,10 @@ class TrailingSlashMiddleware:
 
 
 class Api(FastAPI):
-    """FastAPI with what must be around it.
+    """FastAPI under the prefix of ROOT_PATH, with the security checks around all of it.
 
-    `prefix` is that of ROOT_PATH. One that comes with the request, from a mount or `uvicorn
-    --root-path`, has precedence. No header sets it: any client could send one.
+    A prefix that comes with the request, from a mount or `uvicorn --root-path`, has precedence. No
+    header sets it: any client could send one.
     """
 
     def __init__(
@@ -111,7 +111,6 @@ def _with_prefix(scope: Scope, prefix: str) -> Scope:
 
 
 def create_api(settings: Settings, engine: Engine, stats: Stats, autostart: Autostart) -> FastAPI:
-    """The application of one data directory. While it runs, a worker is started when needed."""
     threads = Threads(engine)
     times = RequestTimes()
 

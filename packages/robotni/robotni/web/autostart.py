@@ -63,7 +63,7 @@ class Autostart:
         return has_listener(self._datadir.wakeup)
 
     def warm(self) -> Dict[str, int]:
-        """How many warm interpreters the worker has, and their memory."""
+        """The number of standby interpreters of the worker, and their memory."""
         if not self.is_worker_running():
             return dict(NO_INTERPRETERS)
         return read_report(self._datadir.warm)

@@ -36,7 +36,7 @@ _SENTENCES = {
     "model_type": "this must be a JSON object",
     "model_attributes_type": "this must be a JSON object",
     "extra_forbidden": "this field is unknown; /docs lists the fields that exist",
-    "string_type": "this must be a text; write it in double quotes",
+    "string_type": "this must be a string; write it in double quotes",
     "list_type": "this must be a list; write it in [ ]",
     "dict_type": "this must be an object; write it in { }",
     "bool_type": "this must be true or false; write it without quotes",

@@ -161,11 +161,11 @@ def serve(app: Any, listener: socket.socket, datadir: DataDir, url: str) -> None
         loop="uvloop" if has_uvloop() else "asyncio",
         ws="none",
         timeout_keep_alive=KEEP_ALIVE,
-        log_config=None,  # its lines go where ours go, and look alike
+        log_config=None,  # its lines go through our handlers
         log_level="error",  # no line for each request that is not HTTP
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here asks who the client is, or how it came
+        proxy_headers=False,  # the address of a client is not used
         lifespan="on",
     )
     try:
@@ -216,8 +216,8 @@ def _bind_to(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it: the kernel takes more as soon as the client has taken 64 KiB, not
-        # a third of some megabytes, so a slow client is not mistaken for one that reads nothing.
+        # Inherited by connections. The kernel takes more as soon as the client has taken 64 KiB,
+        # not a third of some megabytes, so a slow client is not taken for one that reads nothing.
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every system
         if option is not None:
             listener.setsockopt(socket.IPPROTO_TCP, option, 128 * 1024)

@@ -55,7 +55,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         operation_id="submitJob",
         summary="Submit a job",
         responses={
-            200: {"model": Job, "description": "The job this Idempotency-Key made before"},
+            200: {"model": Job, "description": "The job that this Idempotency-Key made earlier"},
             202: {"model": Job, "description": "Stored; poll the job at Location"},
             **described(413, 415, 429, 507),
         },
@@ -131,7 +131,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         summary="One job",
         responses={
             200: {"model": Job, "description": "The job as it is now"},
-            304: {"description": "As the ETag in If-None-Match says"},
+            304: {"description": "Not changed since the ETag in If-None-Match"},
             **described(404, 409),
         },
     )
@@ -169,7 +169,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         summary="Cancel a job",
         responses={
             200: {"model": Job, "description": "Cancelled"},
-            202: {"model": Job, "description": "Its processes are being ended; poll"},
+            202: {"model": Job, "description": "Its processes are being stopped; poll"},
             **described(404, 409),
         },
     )
@@ -219,5 +219,5 @@ def _check_key(key: str) -> None:
 
 
 def _digest(value: Any) -> str:
-    """Of what the body means: spaces and the order of fields do not matter."""
+    """A hash of the body's value; spaces and the order of fields do not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

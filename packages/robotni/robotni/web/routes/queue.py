@@ -101,7 +101,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         "/result/{task_id}",
         tags=["queue"],
         operation_id="getResult",
-        summary="What became of a task; reading never consumes",
+        summary="The result of a task; reading does not remove it",
         responses=described(404, 409),
     )
     @threads.read
@@ -113,7 +113,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         "/queue/",
         tags=["queue"],
         operation_id="getQueue",
-        summary="What waits, and what was revoked",
+        summary="Waiting and revoked tasks",
         responses=described(),
     )
     @threads.read
@@ -137,7 +137,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         "/queue/{task_id}",
         tags=["queue"],
         operation_id="revokeTask",
-        summary="Revoke what has not started",
+        summary="Revoke a task that has not started",
         responses=described(404, 409),
     )
     @threads.write
@@ -148,7 +148,7 @@ def add_routes(app: FastAPI, engine: Engine, threads: Threads) -> None:
         "/queue/flush/",
         tags=["queue"],
         operation_id="flushQueue",
-        summary="Cancel everything that waits",
+        summary="Cancel all waiting tasks",
         responses=described(),
     )
     @threads.write

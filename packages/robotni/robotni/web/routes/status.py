@@ -1,4 +1,4 @@
-"""How robotni is: `/api/worker/status`, `/stats`, `/types`, and what monitoring asks for."""
+"""State and figures: `/api/worker/status`, `/stats` and `/types`, health checks, `/metrics`."""
 
 import json
 from typing import Any, Dict, List, Literal, Optional
@@ -25,7 +25,7 @@ class Workers(View):
 
 
 class WarmFigures(View):
-    """Warm interpreters; of memory that several processes share each counts its part."""
+    """Standby interpreters of the worker, and their memory; shared memory is counted in parts."""
 
     interpreters: int
     memory_bytes: int
@@ -60,7 +60,8 @@ class Status(View):
 
 
 class Bucket(View):
-    """What ended within a span that begins at `start`; seconds are of completed and failed runs."""
+    """Jobs that ended in a span that begins at `start`; the percentiles are of the durations of
+    completed and failed runs."""
 
     start: Timestamp
     completed: int
@@ -93,7 +94,7 @@ def add_routes(
         "/api/worker/status",
         tags=["worker"],
         operation_id="getStatus",
-        summary="How the queue and the worker are",
+        summary="State of the queue and the worker",
         responses={200: {"model": Status}, **described()},
     )
     @threads.read
@@ -109,7 +110,7 @@ def add_routes(
         "/api/worker/stats",
         tags=["worker"],
         operation_id="getStats",
-        summary="What ended in the last hour or day, for charts",
+        summary="Jobs that ended in the last hour or day, for charts",
         responses={200: {"model": BucketList}, **described()},
     )
     @threads.search
@@ -135,7 +136,7 @@ def add_routes(
 def add_health_routes(
     app: FastAPI, engine: Engine, threads: Threads, autostart: Autostart, times: RequestTimes
 ) -> None:
-    """What a supervisor, a load balancer and Prometheus ask for."""
+    """For supervisors, load balancers and Prometheus."""
 
     @app.get(
         "/livez",
@@ -163,7 +164,7 @@ def add_health_routes(
         "/metrics",
         tags=["health"],
         operation_id="getMetrics",
-        summary="Figures as Prometheus reads them",
+        summary="Metrics in the text format of Prometheus",
         responses={
             200: {"content": {"text/plain": {"example": "robotni_workers_max 4.0\n"}}},
             **described(),

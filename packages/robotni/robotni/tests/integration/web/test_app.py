@@ -2,6 +2,8 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 from urllib.parse import urljoin
 
@@ -115,21 +117,23 @@ def test_the_answer_to_a_wrong_method_lists_the_right_ones(
         assert answer.headers["allow"] == methods
 
 
-def test_an_error_of_the_system_is_a_problem_with_every_header_and_stores_nothing(
+def test_a_crash_is_a_problem_with_every_header_and_stores_nothing(
     make_server: Callable[..., Server],
 ) -> None:
     server = make_server(autostart=0)
-    (server.data / "jobs").rmdir()
-    (server.data / "jobs").symlink_to("jobs")  # a circle
-    answer = server.http.post(JOBS, json=HELLO)
-    assert "try again" in problem(answer, 503, "machine_fault")["detail"]
+    hide, show = "ALTER TABLE tally RENAME TO hidden", "ALTER TABLE hidden RENAME TO tally"
+    with closing(sqlite3.connect(server.data / "robotni.db")) as database:
+        database.execute(hide)
+        answer = server.http.post(JOBS, json=HELLO)
+        problem(server.http.get("/readyz"), 500)
+        database.execute(show)
+    assert "log" in problem(answer, 500, "internal_error")["detail"]
     assert str(server.data) not in answer.text
     assert "Traceback" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "private, no-cache"
-    eventually(lambda: "OSError" in server.log())
+    eventually(lambda: "OperationalError" in server.log())
     assert stored(server) == 0
-    problem(server.http.get("/readyz"), 503)
     assert server.http.get("/livez").status_code == 200
 
 

@@ -58,7 +58,7 @@ def refused(server: Server, request: Any) -> Dict[str, str]:
 
 def running(server: Server, script: str = SLEEPS, **fields: Any) -> str:
     job_id = server.submit(script, **fields)
-    eventually(lambda: "up" in server.client.output(job_id).decode())
+    eventually(lambda: "up\n" in server.client.output(job_id).decode())
     return job_id
 
 
@@ -1124,7 +1124,7 @@ def test_many_concurrent_calls_are_all_answered(workerless: Server) -> None:
     ("field", "value", "detail"),
     [
         ("args", "abc", "/args: this must be a list; write it in [ ]"),
-        ("args", [1], "/args/0: this must be a text; write it in double quotes"),
+        ("args", [1], "/args/0: this must be a string; write it in double quotes"),
         ("params", [], "/params: this must be an object; write it in { }"),
         ("timeout", "5", "/timeout: this must be a number; write it without quotes"),
         (
