@@ -67,6 +67,7 @@ def test_without_descriptors_it_is_not_ready_and_stores_nothing(
 
 def test_the_client_raises_it_as_a_fault_of_the_machine(exhausted: Tuple[Server, str]) -> None:
     server, _ = exhausted
+    server.client._http.close()
     server.client._http = server.http  # whose connection is open
     with pytest.raises(MachineFault, match="Too many open files"):
         server.client.submit({"type": "add", "params": {"x": 1, "y": 2}})
