@@ -77,6 +77,11 @@ def message_dropped() -> None:
     _log(logging.WARNING, "message dropped", "a row of Huey's table that Huey did not write")
 
 
+def fifo_replaced(name: str) -> None:
+    note = "it had been removed or replaced while this process listened to it; made again"
+    _log(logging.WARNING, "fifo replaced", note, name=name)
+
+
 def failed(what: str, job_id: str = "none") -> None:
     """An unexpected error, with the traceback of the exception that is being handled."""
     _log(logging.ERROR, f"failed {what}", traceback=True, job=job_id)

@@ -18,7 +18,7 @@ from huey.consumer import ConsumerStopped, Scheduler, Worker
 from robotni import log
 from robotni.jobs.states import PENDING
 from robotni.system import worker_lock
-from robotni.system.wakeup import listen
+from robotni.system.wakeup import listen, listen_again
 
 STOP_WITHIN = 2.5  # seconds
 TAKE_OVER_WITHIN = 10.0
@@ -46,6 +46,10 @@ class MaintenanceThread(Scheduler):
     next_periodic = 0.0
 
     def loop(self, now: Any = None) -> None:
+        try:
+            self.huey.storage.repair_wakeup()
+        except OSError:  # no descriptors, say; the next look tries again
+            log.failed("look at the FIFOs")
         seconds = self.huey.maintenance.run()
         if self.periodic and self.next_periodic <= time.monotonic():
             self.next_periodic = time.monotonic() + self.periodic_task_seconds
@@ -116,6 +120,7 @@ class Consumer(HueyConsumer):
 
     def loop(self, health_check_ts: Optional[float] = None) -> Any:
         health_check_ts = super().loop(health_check_ts)
+        self._repair_stop_request()
         must_stop = self.huey.executor.stop_signal.is_set() or self._is_asked_to_stop()
         self._was_idle = not must_stop and self._is_idle()
         if must_stop or self._was_idle:
@@ -126,6 +131,15 @@ class Consumer(HueyConsumer):
     def stop(self, graceful: bool = False) -> None:
         self.huey.executor.stop_signal.set()
         super().stop(graceful)
+
+    def _repair_stop_request(self) -> None:
+        fifo = self.huey.datadir.stop_worker
+        try:
+            if self._stop_request is not None and listen_again(self._stop_request, fifo):
+                _discard_old_requests(self._stop_request)
+                log.fifo_replaced(fifo.name)
+        except OSError:  # no descriptors, say; the next look tries again
+            log.failed("look at the FIFOs")
 
     def _is_asked_to_stop(self) -> bool:
         return bool(select.select([self._stop_request], [], [], 0)[0])

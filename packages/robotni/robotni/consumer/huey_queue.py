@@ -26,7 +26,7 @@ from robotni.settings import Settings
 from robotni.storage.database import BUSY_TIMEOUT
 from robotni.storage.store import Store
 from robotni.system.datadir import DataDir
-from robotni.system.wakeup import listen, notify
+from robotni.system.wakeup import listen, listen_again, notify
 
 QUEUE = "robotni"
 MAX_BYTES = 4096  # of the FIFO that one read takes; each byte is a wake-up
@@ -68,6 +68,10 @@ class WakeupStorage(SqliteStorage):
 
     def open_wakeup(self) -> None:
         self._fifo = listen(self._datadir.wakeup)
+
+    def repair_wakeup(self) -> None:
+        if self._fifo is not None and listen_again(self._fifo, self._datadir.wakeup):
+            log.fifo_replaced(self._datadir.wakeup.name)
 
     def close_wakeup(self) -> None:
         if self._fifo is not None:
@@ -113,7 +117,7 @@ class WakeupStorage(SqliteStorage):
         poll.poll()
         try:
             os.read(self._fifo, MAX_BYTES)
-        except BlockingIOError:  # it was the stop signal
+        except BlockingIOError:  # it was the stop signal, or the FIFO is another one now
             pass
 
 

@@ -1,5 +1,6 @@
 """The worker as a process: started on demand, one of it, gone when idle, stock Huey commands."""
 
+import os
 import subprocess
 import sys
 import time
@@ -153,3 +154,27 @@ def test_the_web_process_does_not_keep_dead_workers_as_zombies(
     assert server.process is not None
     web = psutil.Process(server.process.pid)
     eventually(lambda: web.children() == [])
+
+
+PLACED = {
+    "removed": lambda path: None,
+    "a file": lambda path: path.write_text(""),
+    "a folder": lambda path: path.mkdir(),
+    "another FIFO": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("placed", PLACED)
+def test_a_worker_whose_fifos_are_replaced_is_woken_and_stopped_all_the_same(
+    server: Server, placed: str
+) -> None:
+    server.wait_for(server.submit("print(1)"))
+    (worker,) = eventually(server.workers)
+    for name in ("wakeup", "stop_worker"):
+        (server.data / name).unlink()
+        PLACED[placed](server.data / name)
+    job = server.wait_for(server.submit("print(2)"))
+    assert job["status"] == "completed"
+    assert "fifo replaced name=wakeup" in server.worker_log()
+    server.start_command("stop").wait(20)
+    eventually(lambda: not worker.is_running())

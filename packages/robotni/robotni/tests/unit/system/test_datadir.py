@@ -86,10 +86,8 @@ def test_opening_it_again_changes_nothing(tmp_path: Path) -> None:
         lambda data: data.write_text("a file"),
         lambda data: data.symlink_to("gone/deeper"),
         lambda data: [data.mkdir(), (data / "jobs").write_text("a file")],
-        lambda data: [data.mkdir(), (data / "wakeup").write_text("a file")],
-        lambda data: [data.mkdir(), (data / "stop_worker").mkdir()],
     ],
-    ids=["file", "dangling link", "jobs is a file", "wakeup is a file", "stop_worker is a folder"],
+    ids=["file", "dangling link", "jobs is a file"],
 )
 def test_an_unusable_data_directory_is_refused_with_the_setting_to_change(
     tmp_path: Path, break_it: Callable[[Path], object]

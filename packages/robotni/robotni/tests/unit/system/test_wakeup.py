@@ -3,13 +3,14 @@
 import os
 import select
 import subprocess
+import threading
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
 from robotni.system.datadir import DataDir
-from robotni.system.wakeup import has_listener, listen, make_fifo, notify
+from robotni.system.wakeup import has_listener, listen, listen_again, make_fifo, notify
 from robotni.tests.unit.system.conftest import first_line
 
 
@@ -71,8 +72,46 @@ def test_an_existing_fifo_is_kept(tmp_path: Path) -> None:
     os.close(fd)
 
 
-def test_another_file_in_the_place_of_a_fifo_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "fifo").write_text("mine")
-    with pytest.raises(FileExistsError):
-        make_fifo(tmp_path / "fifo")
-    assert (tmp_path / "fifo").read_text() == "mine"
+def sleep_at(fd: int, woken: threading.Event) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+    woken.set()
+
+
+def put_file(path: Path) -> None:
+    path.write_text("mine")
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "file").write_text("mine")
+
+
+@pytest.mark.parametrize("put", [put_file, put_folder])
+def test_what_has_the_name_of_a_fifo_is_no_listener_and_is_moved_aside(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    fifo = tmp_path / "fifo"
+    put(fifo)
+    assert not notify(fifo)
+    assert not has_listener(fifo)
+    fd = listen(fifo)
+    assert notify(fifo)
+    (aside,) = tmp_path.glob("fifo.aside-*")
+    assert (aside / "file" if aside.is_dir() else aside).read_text() == "mine"
+    assert not listen_again(fd, fifo)
+    os.read(fd, 10)
+    woken = threading.Event()
+    for spoil in (Path.unlink, lambda path: (path.unlink(), put(path))):
+        spoil(fifo)  # type: ignore[operator]
+        sleeper = threading.Thread(target=sleep_at, args=(fd, woken), daemon=True)
+        sleeper.start()
+        assert not woken.wait(0.2)
+        assert listen_again(fd, fifo)
+        assert woken.wait(10)
+        woken.clear()
+        os.read(fd, 10)
+        assert notify(fifo)
+        assert os.read(fd, 10) == b"!"
+    os.close(fd)
