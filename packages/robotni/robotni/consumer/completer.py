@@ -41,6 +41,8 @@ class Completer:
         """Ends a run as its `exit.json` says; see `complete`."""
         number = ended["signal"]
         run_files = self._store.run_files(job)
+        if ended.get("processesLeft"):
+            log.processes_left(job.job_id, job.run)
         columns, result_error = _script_files(run_files)
         facts = ExitFacts(
             exit_code=ended["exitCode"],

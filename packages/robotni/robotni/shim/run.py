@@ -23,6 +23,11 @@ EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind 
 TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
 
+PROCESSES_LEFT = (
+    b"robotni: some processes of this run did not end after SIGKILL, as they wait in the kernel, say "
+    b"for a network file system; they hold no slot any more; make that answer, or restart the machine\n"
+)
+
 
 def is_machine_error(error):
     return getattr(error, "errno", None) in MACHINE_ERRORS
@@ -195,6 +200,7 @@ class Run:
         while self.reap():
             if time.monotonic() > deadline:
                 self.has_survivors = True
+                self.output.keep(PROCESSES_LEFT)
                 return
             self.send(signal.SIGKILL)
             self.wait(0.002)
@@ -281,6 +287,7 @@ class Run:
             "outOfMemory": was_killed and oom_kills(self.vmstat) > self.oom_kills_before,
             "outputBytes": self.output.written,
             "outputTruncated": self.output.written > self.output.kept,
+            "processesLeft": self.has_survivors,
         }
 
     def finish(self):

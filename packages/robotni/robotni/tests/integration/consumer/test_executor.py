@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
 from robotni.tests.chaos.mounts import small_disk
 from robotni.tests.conftest import House
+from robotni.tests.paths import PACKAGE
 from robotni.tests.processes import eventually, make_venv
 
 
@@ -534,3 +536,72 @@ def test_jobs_that_cannot_be_deleted_do_not_stop_the_clean_up_of_the_others(hous
         pass
     assert list(house.datadir.jobs.iterdir()) == []
     assert house.store.get(first.job_id) is None
+
+
+HELD = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+if libc.ptrace(0x4206, int(sys.argv[1]), None, None):  # PTRACE_SEIZE
+    sys.exit(ctypes.get_errno())
+print("held", flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize("ending", ["timeout", "cancel", "child"])
+def test_a_process_that_sigkill_does_not_end_frees_its_slot_and_is_told(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """One in uninterruptible sleep, as far as its parent can tell: another process traces it, and
+    does not collect it when it has died."""
+    program = tmp_path / "impatient.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
+        "from robotni.shim import loop, run; run.GIVE_UP_AFTER = 0.5; loop.main(int(sys.argv[1]))"
+    )
+    monkeypatch.setattr("robotni.consumer.shim_pool._PROGRAM", str(program))
+    script = f"""
+import os, pathlib, time
+pid = os.fork() if {ending == "child"} else os.getpid()
+if pid == 0:
+    time.sleep(60)
+pathlib.Path("pid.new").write_text(str(pid))
+os.rename("pid.new", "pid")
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+if {ending != "child"}:
+    time.sleep(60)
+"""
+    request: Dict[str, Any] = {"script": house.script(script), "venv": ".venv"}
+    if ending == "timeout":
+        request["timeout"] = 4
+    house = House(house.project, kill_grace=0.5)
+    job = house.engine.submit(JobRequest.model_validate(request)).job
+    thread = threading.Thread(target=house.executor.run, args=(job.job_id,), daemon=True)
+    thread.start()
+    eventually((house.project / "pid").exists)
+    pid = (house.project / "pid").read_text()
+    tracer = subprocess.Popen([sys.executable, "-c", HELD, pid], stdout=subprocess.PIPE)
+    assert tracer.stdout is not None
+    try:
+        if tracer.stdout.readline() != b"held\n":
+            pytest.skip("this machine does not let a process trace another")
+        (house.project / "go").touch()
+        if ending == "cancel":
+            house.engine.cancel(job.job_id)
+        thread.join(15)
+        assert not thread.is_alive(), "the slot is held for ever"
+        ended = house.engine.get(job.job_id)
+        expected = {
+            "timeout": ("failed", "timeout"),
+            "cancel": ("cancelled", ""),
+            "child": ("completed", ""),
+        }
+        assert (ended.status, code(ended)) == expected[ending]
+        assert "robotni: some processes of this run did not end" in (ended.output or "")
+        assert run(house, "print('on')").output == "on\n"
+    finally:
+        tracer.kill()
+        tracer.communicate()
+        house.close()
