@@ -24,8 +24,9 @@ TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
 
 PROCESSES_LEFT = (
-    b"robotni: some processes of this run did not end after SIGKILL, as they wait in the kernel, say "
-    b"for a network file system; they hold no slot any more; make that answer, or restart the machine\n"
+    b"robotni: some processes of this run did not end after SIGKILL, as they wait in the kernel, "
+    b"say for a network file system; they hold no slot any more; make that answer, or restart the "
+    b"machine\n"
 )
 
 
