@@ -1,7 +1,8 @@
 """How a run ends in the job's row: complete, release.
 
-A run ends once, guarded by its number, by what its evidence says. On a full disk the completer
-waits for room, or leaves the evidence to the next worker. It does not know how a run is started.
+A run ends once, guarded by its number, by what its evidence says. On a full disk, or without
+descriptors, the completer waits, or leaves the evidence to the next worker. It does not know how a
+run is started.
 """
 
 import time
@@ -9,7 +10,7 @@ from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
 
 from robotni import log
 from robotni.consumer.shim_pool import StopSignal
-from robotni.errors import StorageFull
+from robotni.errors import MachineFault, StorageFull
 from robotni.jobs.models import Attempt, Job, Progress
 from robotni.jobs.outcome import ExitFacts, Outcome, outcome, signal_name
 from robotni.jobs.states import PENDING, RUNNING, TERMINAL, TIMEOUT, TRANSITIONS
@@ -17,6 +18,8 @@ from robotni.storage.run_files import RunFiles
 from robotni.storage.store import Store
 
 PAUSE = 1.0  # seconds before another try where the machine, not the job, is at fault
+READ_WITHIN = 60.0  # seconds that a machine has which cannot read the files of a run
+FAULTS = (OSError, StorageFull, MachineFault)  # of the machine: what failed is tried again
 Written = TypeVar("Written")
 
 
@@ -41,16 +44,19 @@ class Completer:
         """Ends a run as its `exit.json` says; see `complete`."""
         number = ended["signal"]
         run_files = self._store.run_files(job)
-        columns, result_error = _script_files(run_files)
         if ended.get("processesLeft"):
             log.processes_left(job.job_id, job.run)
+        has_failed = bool(ended["exitCode"])
+        columns, result_error, quote = self._script_files(
+            run_files, lambda: run_files.quote(ended["outputBytes"]) if has_failed else ""
+        )
         facts = ExitFacts(
             exit_code=ended["exitCode"],
             signal=None if number is None else signal_name(number),
             stopped_by=ended["stoppedBy"],
             out_of_memory=ended["outOfMemory"],
             spawn_error=ended["spawnError"],
-            quote=run_files.quote(ended["outputBytes"]) if ended["exitCode"] else "",
+            quote=quote,
             result_error=result_error,
         )
         columns.update(
@@ -63,7 +69,7 @@ class Completer:
     def complete(self, job: Job, facts: ExitFacts) -> None:
         """Ends a run that left no `exit.json`."""
         run_files = self._store.run_files(job)
-        columns, _ = _script_files(run_files)
+        columns, _, _ = self._script_files(run_files)
         columns["output_bytes"] = run_files.output_size()
         self._complete(job, facts, columns, None)
 
@@ -71,21 +77,36 @@ class Completer:
         """Puts back to pending a run that never started; a cancelled one ends instead."""
         if job.cancel_requested_at is not None:
             self.complete(job, ExitFacts(stopped_by="cancel"))
-        elif self._when_there_is_room(lambda: self._store.release(job, self._clock())):
+        elif self._when_possible(lambda: self._store.release(job, self._clock())):
             log.released(job.job_id, job.run, reason)
             self._notify()
+
+    def _script_files(
+        self, run_files: RunFiles, read_quote: Callable[[], Optional[str]] = str
+    ) -> Tuple[Dict[str, Any], Optional[str], Optional[str]]:
+        """Result and progress as the script left them, what is wrong with the result, and the quote
+        of the output. OSError when this worker stops while the machine cannot read them."""
+        deadline = time.monotonic() + READ_WITHIN
+        while True:
+            try:
+                return (*_read_script_files(run_files), read_quote())
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    return {}, f"its result cannot be read ({error}); check the disk", None
+                if self._stop_signal.wait(PAUSE):
+                    raise
 
     def _complete(
         self, job: Job, facts: ExitFacts, columns: Dict[str, Any], waiting: Optional[Job]
     ) -> Optional[Job]:
         """Ends a run; returns the job `waiting`, claimed in the same transaction, if it was."""
-        return self._when_there_is_room(lambda: self._complete_once(job, facts, columns, waiting))
+        return self._when_possible(lambda: self._complete_once(job, facts, columns, waiting))
 
-    def _when_there_is_room(self, write: Callable[[], Written]) -> Optional[Written]:
+    def _when_possible(self, write: Callable[[], Written]) -> Optional[Written]:
         while True:
             try:
                 return write()
-            except StorageFull:
+            except FAULTS:
                 if self._stop_signal.wait(PAUSE):
                     return None  # the evidence stays; the next worker completes the run
 
@@ -111,7 +132,7 @@ class Completer:
         return None
 
 
-def _script_files(run_files: RunFiles) -> Tuple[Dict[str, Any], Optional[str]]:
+def _read_script_files(run_files: RunFiles) -> Tuple[Dict[str, Any], Optional[str]]:
     """Result and progress as the script left them, and what is wrong with the result."""
     progress = run_files.read_progress()
     columns: Dict[str, Any] = {

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from robotni import log
-from robotni.consumer.completer import PAUSE, Completer
+from robotni.consumer.completer import FAULTS, PAUSE, Completer
 from robotni.consumer.in_flight import InFlight
 from robotni.consumer.launch import LaunchSpecs, Recipe, recipe
 from robotni.consumer.recovery import Recovery
@@ -26,7 +26,7 @@ from robotni.consumer.shim_pool import (
 )
 from robotni.consumer.warm_pool import WarmPool
 from robotni.engine.preflight import JobPaths, Preflight
-from robotni.errors import InvalidRequest, StorageFull
+from robotni.errors import InvalidRequest
 from robotni.jobs.models import Job
 from robotni.jobs.outcome import ExitFacts
 from robotni.jobs.states import PENDING
@@ -71,14 +71,16 @@ class Executor:
             return  # another thread has it
         try:
             job = self._claim(job_id)
-        except StorageFull:  # nothing was claimed; the job stays pending
+        except FAULTS:  # nothing was claimed; the job stays pending
             self.stop_signal.wait(PAUSE)
             job = None
         if job is None:
             self.in_flight.remove(job_id)
         while job is not None:
-            claimed = self._run_attempt(job)
-            self.in_flight.remove(job.job_id)
+            try:
+                claimed = self._run_attempt(job)
+            finally:
+                self.in_flight.remove(job.job_id)
             job = claimed
 
     # reserve, claim
@@ -107,6 +109,10 @@ class Executor:
         """A claimed run to its end; returns the job that was claimed with that."""
         try:
             return self._launch_and_complete(job)
+        except FAULTS:  # of the machine: what became of the run is decided by its evidence, later
+            log.failed("run", job.job_id)
+            self.recovery.sweep_soon()
+            return None
         except Exception as error:  # a run must always end in its row
             log.failed("run", job.job_id)
             self._fail_unless_started(job, error)
@@ -182,7 +188,8 @@ class Executor:
         """Ends the run, and claims the next job unless an adopted run needs this thread."""
         waiting: Optional[Job] = None
         if not self.stop_signal.is_set() and not self.recovery.has_runs_to_adopt():
-            waiting = self.reserve_next()
+            with suppress(*FAULTS):  # the machine cannot say; this run ends first
+                waiting = self.reserve_next()
         if waiting is not None:
             self._make_folder(waiting)
         claimed: Optional[Job] = None

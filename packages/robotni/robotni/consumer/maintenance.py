@@ -9,7 +9,7 @@ from typing import Callable, Optional
 
 from robotni import log
 from robotni.consumer.executor import Executor
-from robotni.errors import DatabaseReplaced, StorageFull
+from robotni.errors import DatabaseReplaced, MachineFault, StorageFull
 from robotni.jobs.models import local_date
 from robotni.jobs.states import PENDING
 from robotni.settings import Settings
@@ -49,6 +49,9 @@ class Maintenance:
         """Does what is due; seconds until it should be called again, at most INTERVAL."""
         try:
             return self._run()
+        except (OSError, MachineFault):
+            log.failed("maintenance")
+            return INTERVAL  # it is tried again
         except StorageFull:
             return INTERVAL  # there may be room by then
         except DatabaseReplaced:

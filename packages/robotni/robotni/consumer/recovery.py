@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Deque, Optional
 
 from robotni import log
-from robotni.consumer.completer import Completer
+from robotni.consumer.completer import FAULTS, PAUSE, Completer
 from robotni.consumer.in_flight import InFlight
 from robotni.consumer.shim_pool import CONTINUE_EVERY, StopSignal
 from robotni.jobs.models import Job
@@ -46,6 +46,10 @@ class Recovery:
         self._stop_signal = stop_signal
         self._to_adopt: Deque[Job] = deque()
         self._next_sweep = time.monotonic() + SWEEP_EVERY  # the consumer sweeps at its start
+
+    def sweep_soon(self) -> None:
+        """After a fault of the machine in a thread that had a run."""
+        self._next_sweep = min(self._next_sweep, time.monotonic() + PAUSE)
 
     def sweep_if_due(self) -> None:
         if time.monotonic() >= self._next_sweep:
@@ -102,6 +106,9 @@ class Recovery:
         log.adopted(job.job_id, job.run)
         try:
             self.wait_and_recover(job)
+        except FAULTS:
+            log.failed("adoption", job.job_id)
+            self.sweep_soon()
         finally:
             self._in_flight.remove(job.job_id)
 

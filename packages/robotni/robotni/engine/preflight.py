@@ -3,9 +3,11 @@
 It is asked at the submit, and again at the launch. No path may leave `SCRIPT_ROOTS`, neither as it
 is written nor through a link. What lies outside is never looked at, so the answer is the same
 whether or not it exists. A venv's `bin/python` is never resolved: it is a link, and its target is
-not the interpreter of the venv. Each problem reads "what is wrong; what to do".
+not the interpreter of the venv. Each problem reads "what is wrong; what to do". OSError means that
+the machine cannot tell (no descriptors, a broken disk).
 """
 
+import errno
 import os
 import re
 import shlex
@@ -73,15 +75,17 @@ class Preflight:
         outside = self._find_outside(path)
         if outside is not None:
             return self._outside_roots(path, os.path.dirname(outside))
-        try:
-            mode = os.stat(path).st_mode
-        except OSError:
+        found = files.try_stat(path)
+        if found is None:
             return f"{path} does not exist; give the path of a Python script"
+        mode = found.st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             return f"{path} is {kind}; give the path of a Python script"
-        if not os.access(path, os.R_OK):
+        opened = files.try_open(path)
+        if opened is None:
             return f"{path} cannot be read by the server's user; allow it with chmod u+r"
+        os.close(opened[0])
         return None
 
     def _check_cwd(self, path: str) -> Optional[str]:
@@ -89,9 +93,9 @@ class Preflight:
         outside = None if path == self._project_folder else self._find_outside(path)
         if outside is not None:
             return self._outside_roots(path, outside)
-        if not os.path.isdir(path):
+        if not files.is_folder(path):
             return f"{path} is not a folder; create it, or leave cwd out for the project folder"
-        if not os.access(path, os.X_OK):
+        if not files.is_folder(f"{path}/."):
             return f"{path} cannot be entered by the server's user; allow it with chmod u+x"
         return None
 
@@ -102,7 +106,7 @@ class Preflight:
             outside = self._find_outside(candidate)
             if outside is not None:
                 return self._outside_roots(candidate, os.path.dirname(outside))
-        if any(map(os.path.isfile, candidates)):
+        if any(map(files.is_file, candidates)):
             return None
         file = os.path.relpath(f"{stem}.py", cwd)
         return (
@@ -135,8 +139,10 @@ class Preflight:
                 return os.path.normpath(os.path.join(reached, *names))
             try:
                 target = os.readlink(reached)
-            except OSError:  # not a link, or nothing there
-                continue
+            except OSError as error:
+                if error.errno in (errno.EINVAL, *files.NOT_THERE):  # not a link, or nothing there
+                    continue
+                raise
             path = os.path.join(os.path.dirname(reached), target, *names)
             return self._find_outside(path, links - 1)
         return None
@@ -175,15 +181,16 @@ def venv_problem(venv: str) -> Optional[str]:
 
 def _not_a_venv(venv: str) -> str:
     create = f"python3 -m venv {shlex.quote(venv)}"
-    if not os.path.lexists(venv):
+    if files.try_stat(venv, follow=False) is None:
         return f"{venv} does not exist; create a virtual environment with: {create}"
-    if not os.path.isdir(venv):
+    if not files.is_folder(venv):
         return f"{venv} is not a folder; give the folder of a virtual environment"
-    readable = "readable " if os.path.lexists(f"{venv}/pyvenv.cfg") else ""
+    config = files.try_stat(f"{venv}/pyvenv.cfg", follow=False)
+    readable = "" if config is None else "readable "
     problem = f"{venv} is not a virtual environment (it has no {readable}pyvenv.cfg)"
     python = _interpreter_in(venv)
     if python is not None:  # of another installation, which a venv would damage
-        kind = "a conda environment" if os.path.isdir(f"{venv}/conda-meta") else "a Python"
+        kind = "a conda environment" if files.is_folder(f"{venv}/conda-meta") else "a Python"
         return (
             f"{problem}, but holds {kind} of its own; create a virtual environment from it in "
             f"another folder with: {shlex.quote(python)} -m venv ANOTHER_FOLDER, and name that"
@@ -198,7 +205,7 @@ def _interpreter_in(folder: str) -> Optional[str]:
         if names:
             name = "python" if "python" in names else "python3" if "python3" in names else names[0]
             return f"{folder}/{place}/{name}"
-    has_meta = os.path.isdir(f"{folder}/conda-meta")  # of an environment without Python, too
+    has_meta = files.is_folder(f"{folder}/conda-meta")  # of an environment without Python, too
     return "python3" if has_meta else None
 
 
@@ -209,21 +216,24 @@ def _holds_other_files(venv: str) -> bool:
 def _names_in(folder: str) -> List[str]:
     try:
         return sorted(os.listdir(folder))
-    except OSError:
-        return []
+    except OSError as error:
+        if error.errno in files.NOT_THERE:
+            return []
+        raise
 
 
 def _python_problem(venv: str, config: str) -> Optional[str]:
     python = venv_python(venv)
-    if not os.path.exists(python):
+    found = files.try_stat(python)
+    if found is None:
         if os.path.islink(python):
             target = os.path.basename(os.path.realpath(python))
             return f"{venv} links to {target}, which does not exist"
         return f"{venv} has no bin/python"
-    if not (os.path.isfile(python) and os.access(python, os.X_OK)):
+    if not (stat.S_ISREG(found.st_mode) and found.st_mode & 0o111):
         return f"{python} cannot be run"
     home = _home_in(config)
-    if home and not os.path.isdir(home):
+    if home and not files.is_folder(home):
         return f"{venv} was created by a Python in {home}, which does not exist"
     return None
 

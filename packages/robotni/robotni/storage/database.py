@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence, Tuple
 
@@ -44,7 +44,8 @@ class Connection(sqlite3.Connection):
     files: Tuple[_File, _File] = (None, None)  # the database and its log, as they were opened
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(sqlite3.ProgrammingError):  # it could not be opened
+            self.close()
 
 
 class Database:

@@ -143,8 +143,10 @@ def _segments(folder: str) -> List[int]:
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, MAX_NAMES)]
-    except OSError:  # removed, or closed, by the script
-        return []
+    except OSError as error:
+        if error.errno in files.NOT_THERE:  # removed, or closed, by the script
+            return []
+        raise
     return sorted(int(match[1]) for match in map(_SEGMENT.match, names) if match)[-4:]
 
 

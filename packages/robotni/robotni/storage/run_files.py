@@ -14,7 +14,6 @@ script may put anything in place of these files: no link is followed, nothing wa
 bounded.
 """
 
-import errno
 import json
 import math
 import os
@@ -42,8 +41,6 @@ EXIT_FACTS = frozenset(
     ("finishedAt", "exitCode", "signal", "stoppedBy", "spawnError", "outOfMemory", "outputBytes",
      "outputTruncated")
 )  # fmt: skip
-# Why a file that is there cannot be opened: closed, below a file, a circle of links, no file.
-_UNREADABLE = (errno.EACCES, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _PROGRESS = re.compile(r"\s*(\d{1,3}(?:\.\d+)?)%?(?:\s+(.*))?\Z", re.ASCII)
 _JOB_ID = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -86,7 +83,14 @@ class RunFiles:
 
     def is_removed(self) -> bool:
         """Whether the folder, which is made before the run is claimed, is not there."""
-        return not os.path.lexists(self.folder)
+        try:
+            os.lstat(self.folder)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno not in files.NOT_THERE:
+                raise
+        return False
 
     def lock(self) -> Optional[int]:
         """The descriptor that holds the lock of this run, or None while another process holds it.
@@ -106,7 +110,7 @@ class RunFiles:
         try:
             return locks.is_locked(self.folder)
         except OSError as error:
-            if error.errno in _UNREADABLE:
+            if error.errno in files.NOT_THERE:
                 return False
             raise
 
@@ -148,7 +152,7 @@ class RunFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in _UNREADABLE:
+            if error.errno in files.NOT_THERE:
                 return {}
             raise
         if not data.strip():  # the shim writes all of it at once
@@ -208,7 +212,7 @@ class RunFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in _UNREADABLE:
+            if error.errno in files.NOT_THERE:
                 raise ValueError(
                     "its result is not a regular file that can be read; write the JSON to the file "
                     "named by ROBOTNI_RESULT itself"

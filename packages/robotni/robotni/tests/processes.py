@@ -1,14 +1,16 @@
 """Real servers, workers and scripts. Their processes are found by the data directory they name."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 import venv
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import httpx
 import psutil
@@ -74,6 +76,17 @@ def _parent(process: psutil.Process) -> int:
         return int(process.ppid())
     except psutil.Error:
         return 0
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open nothing: EMFILE."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def free_port() -> int:

@@ -112,7 +112,7 @@ def test_a_reader_that_leaves_early_ends_the_command_without_a_word(server: Serv
         ["submit", "hello.py", "-e", "\x1b[31m"],
         ["jobs", "-n", "\x1b[31m"],
         ["jobs", "--status", "\x1b[31m"],
-        ["\x1b[31m"],
+        ["no\x1b[31m"],
         ["jobs", "--\x1b[31m"],
         ["serve", "--host", "\x1b[31m"],
         ["demo", "\x1b[31m"],

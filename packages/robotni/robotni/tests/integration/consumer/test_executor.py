@@ -15,12 +15,13 @@ from typing import Any, Callable, Dict
 import psutil
 import pytest
 
+from robotni.engine.preflight import JobPaths, Preflight
 from robotni.jobs.models import Job
 from robotni.jobs.request import JobRequest
 from robotni.tests.chaos.mounts import small_disk
 from robotni.tests.conftest import House
 from robotni.tests.paths import PACKAGE
-from robotni.tests.processes import eventually, make_venv
+from robotni.tests.processes import eventually, make_venv, no_descriptors
 
 
 def run(house: House, script: str, **fields: Any) -> Job:
@@ -605,3 +606,72 @@ if {ending != "child"}:
         tracer.kill()
         tracer.communicate()
         house.close()
+
+
+def test_a_launch_without_descriptors_waits_and_is_tried_again(house: House) -> None:
+    """EMFILE in the worker: at the claim, and at each file that the preflight opens."""
+    job = house.engine.submit(JobRequest(script="hello.py", venv=".venv")).job
+    paths = JobPaths(job.script, None, job.venv, job.cwd)
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        Preflight(house.project, (house.project,)).check(paths)
+    with no_descriptors():
+        house.executor.run(job.job_id)
+    waiting = house.engine.get(job.job_id)
+    assert (waiting.status, waiting.attempt) == ("pending", 0)
+    house.executor.run(job.job_id)
+    assert house.engine.get(job.job_id).status == "completed"
+
+
+def test_a_result_that_cannot_be_opened_for_a_moment_is_not_lost(house: House) -> None:
+    script = """
+import json, os, time
+with open(os.environ["ROBOTNI_RESULT"], "w") as file:
+    json.dump({"rows": 7}, file)
+with open(os.environ["ROBOTNI_PROGRESS"], "w") as file:
+    file.write("70 most")
+os.mkdir("ready")
+while not os.path.isdir("go"):
+    time.sleep(0.01)
+"""
+    job = house.engine.submit(JobRequest(script=house.script(script), venv=".venv")).job
+    thread = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    thread.start()
+    eventually((house.project / "ready").is_dir)
+    with no_descriptors():
+        (house.project / "go").mkdir()
+        thread.join(2)
+        assert thread.is_alive()
+    thread.join(10)
+    ended = house.engine.get(job.job_id)
+    assert (ended.status, ended.result) == ("completed", {"rows": 7})
+    assert ended.progress is not None
+    assert ended.progress.percent == 70
+
+
+def test_an_adopted_run_that_cannot_be_looked_at_for_a_moment_is_taken_up_again(
+    make_house: Callable[..., House],
+) -> None:
+    script = "import os, time\nwhile not os.path.isdir('go'): time.sleep(0.01)"
+    house = make_house()
+    job = house.engine.submit(JobRequest(script=house.script(script), venv=".venv")).job
+    first = threading.Thread(target=house.executor.run, args=(job.job_id,))
+    first.start()
+    eventually(lambda: house.engine.get(job.job_id).status == "running")
+    eventually(house.store.run_files(house.store.get(job.job_id)).started)  # type: ignore[arg-type]
+    house.executor.stop_signal.set()
+    first.join()
+    house.executor.close()
+    later = make_house()
+    recovery = later.executor.recovery
+    recovery.sweep()
+    adopted = recovery.next_to_adopt()
+    assert adopted is not None
+    with no_descriptors():
+        recovery.adopt(adopted)
+    (house.project / "go").mkdir()
+    while not later.engine.get(job.job_id).is_terminal:
+        recovery.sweep_if_due()
+        for again in iter(recovery.next_to_adopt, None):
+            recovery.adopt(again)
+        time.sleep(0.05)
+    assert later.engine.get(job.job_id).status == "completed"

@@ -79,7 +79,6 @@ def test_the_client_raises_it_as_a_fault_of_the_machine(exhausted: Tuple[Server,
     own.close()  # only now, since the server has a descriptor for it
 
 
-@pytest.mark.xfail(reason="until system.files raises what is no 'it is not there'")
 def test_without_descriptors_no_output_is_called_empty_and_no_venv_missing(
     exhausted: Tuple[Server, str],
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from robotni.system import files
+from robotni.tests.processes import no_descriptors
 
 
 def test_a_regular_file_is_opened_with_its_size_and_read_up_to_a_limit(tmp_path: Path) -> None:
@@ -46,3 +47,20 @@ def test_a_link_is_followed_unless_a_flag_forbids_it(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     assert files.try_read_start(str(tmp_path / "link"), 10) == b"text"
     assert files.try_read_start(str(tmp_path / "link"), 10, os.O_NOFOLLOW) is None
+
+
+def test_what_the_machine_cannot_open_is_not_taken_for_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    path = str(tmp_path / "file")
+    for open_it in (files.try_open, lambda path: files.try_read_start(path, 9)):
+        with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+            open_it(path)  # type: ignore[operator]
+    assert files.is_file(path)
+    assert files.is_folder(str(tmp_path))
+    assert files.try_stat(f"{path}/below") is None
+
+
+def test_a_file_that_is_no_regular_one_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    assert files.try_open(str(tmp_path)) is None
+    assert os.listdir("/proc/self/fd") == before
