@@ -20,6 +20,7 @@ MACHINE_ERRORS = (
 )
 PIPE_READ = 1 << 16  # bytes of output that are read at once
 EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind when it ends
+RETRY_AFTER = 0.01  # seconds after a system call that failed by the machine
 TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
 PROCESSES_LEFT = (
@@ -242,6 +243,9 @@ class Run:
             except ChildProcessError:
                 self.is_alone = True  # no process can come back to this one any more
                 break
+            except OSError:
+                time.sleep(RETRY_AFTER)
+                continue
             if pid == 0:
                 return True
             if pid == self.child:
@@ -252,7 +256,11 @@ class Run:
         """Sleeps until there is output, a signal or a cancel, at most `seconds`; reads the
         output."""
         fds = [fd for fd in (self.pipe, self.wakeup, self.cancel_fifo.fd) if fd is not None]
-        ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, 3600)))
+        try:
+            ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, 3600)))
+        except OSError:
+            time.sleep(RETRY_AFTER)
+            return
         for fd in ready:
             if fd == self.pipe:
                 self.read_pipe()
@@ -267,8 +275,11 @@ class Run:
             data = os.read(self.pipe, PIPE_READ)
         except BlockingIOError:
             return False
+        except OSError:
+            time.sleep(RETRY_AFTER)
+            return False
         if not data:
-            os.close(self.pipe)
+            close(self.pipe)
             self.pipe = None
             return False
         self.output.keep(data)
@@ -325,7 +336,7 @@ class Run:
             except OSError as error:
                 is_full = error.errno in FULL
             tries -= not is_full
-            time.sleep(1 if is_full else 0.01)
+            time.sleep(1 if is_full else RETRY_AFTER)
 
     def folders(self):
         return self.folder, os.path.dirname(self.folder), self.spec["jobs"]
