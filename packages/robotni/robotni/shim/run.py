@@ -20,6 +20,7 @@ MACHINE_ERRORS = (
 )
 PIPE_READ = 1 << 16  # bytes of output that are read at once
 EXIT_GRACE = 1.0  # seconds that processes have which the program leaves behind when it ends
+LOOK_EVERY = 5.0  # seconds; a signal or a cancel whose wake-up failed is seen then
 RETRY_AFTER = 0.01  # seconds after a system call that failed by the machine
 TRIES = 3  # of a write that fails for another reason than a full disk
 GIVE_UP_AFTER = 30.0  # seconds until processes that SIGKILL does not end are left alone
@@ -257,7 +258,7 @@ class Run:
         output."""
         fds = [fd for fd in (self.pipe, self.wakeup, self.cancel_fifo.fd) if fd is not None]
         try:
-            ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, 3600)))
+            ready, _, _ = select.select(fds, [], [], max(0.0, min(seconds, LOOK_EVERY)))
         except OSError:
             time.sleep(RETRY_AFTER)
             return

@@ -178,12 +178,14 @@ def test_one_failing_system_call_is_never_taken_for_the_job_s(driver: Driver, pa
     cases = [(name, number, error) for name, number in calls for error in ERRORS]
     step = (37 // rounds(1)) | 1  # odd, so that it takes all errors in turn
     table: Dict[Tuple[str, str, str], int] = Counter()
-    for name, number, error in cases[::step]:
-        inject = f"inject={name}:error={error}:when={number}"
-        ended = driver.run(part, "-o", "/dev/null", "-e", f"trace={name}", "-e", inject)
-        found = outcome(ended)
-        table[name, error, f"{found} (call {number})" if "BAD" in found else found] += 1
-    print(f"\n{part}: call, error, outcome, times")
-    for (name, error, found), times in sorted(table.items()):
-        print(f"  {name:16} {error:8} {found} x{times}")
+    try:
+        for name, number, error in cases[::step]:
+            inject = f"inject={name}:error={error}:when={number}"
+            ended = driver.run(part, "-o", "/dev/null", "-e", f"trace={name}", "-e", inject)
+            found = outcome(ended)
+            table[name, error, f"{found} (call {number})" if "BAD" in found else found] += 1
+    finally:
+        print(f"\n{part}: call, error, outcome, times")
+        for (name, error, found), times in sorted(table.items()):
+            print(f"  {name:16} {error:8} {found} x{times}")
     assert [row for row in sorted(table) if "BAD" in row[2]] == []

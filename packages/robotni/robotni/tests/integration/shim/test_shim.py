@@ -264,6 +264,15 @@ def test_what_a_script_leaves_behind_at_its_own_end_gets_sigterm_once_and_one_se
     assert launcher.output() == "ready\nterm\n"
 
 
+def test_a_cancel_whose_wake_up_failed_is_seen_all_the_same(launcher: Launcher) -> None:
+    launcher.start("import time; print('on'); time.sleep(60)", timeout=40)
+    eventually(lambda: "on" in launcher.output())
+    (launcher.run_files.path / "cancel").touch()  # and nobody writes to the FIFO
+    facts = launcher.end()
+    assert facts["stoppedBy"] == "cancel"
+    assert facts["finishedAt"] - facts["startedAt"] < 20
+
+
 def test_a_cancel_before_the_start_runs_nothing(launcher: Launcher, jobs: Path) -> None:
     launcher._next = lambda: launcher.run_files  # type: ignore[method-assign]
     launcher.run_files.request_cancel()
