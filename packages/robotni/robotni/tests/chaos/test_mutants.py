@@ -190,7 +190,7 @@ MUTANTS: Dict[str, Mutant] = {
     ),
     "a full disk fails a run that could not start": Mutant(
         "consumer/completer.py",
-        "self._when_there_is_room(lambda: self._store.release(job, self._clock()))",
+        "self._when_possible(lambda: self._store.release(job, self._clock()))",
         "self._store.release(job, self._clock())",
         "chaos/test_full_disk.py::"
         "test_a_run_that_cannot_begin_for_want_of_room_begins_when_there_is",
