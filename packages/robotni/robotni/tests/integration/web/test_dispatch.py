@@ -158,9 +158,16 @@ def test_a_batch_that_cannot_be_stored_fails_each_of_its_submits_and_no_later_on
 
 def test_many_submits_are_stored_in_bounded_batches() -> None:
     storage = Storage()
-    with storage.busy_writer() as go_on:
-        threading.Timer(0.1, go_on).start()
-        assert finished(storage.submit_each("a" * (3 * MAX_BATCH))) == ["A"] * (3 * MAX_BATCH)
+
+    async def submit_while_the_writer_is_busy() -> Any:
+        with storage.busy_writer() as go_on:
+            submits = asyncio.ensure_future(storage.submit_each("a" * (3 * MAX_BATCH)))
+            for _ in range(10):  # turns of the loop, in which all of them are submitted
+                await asyncio.sleep(0)
+            go_on()
+            return await submits
+
+    assert finished(submit_while_the_writer_is_busy()) == ["A"] * (3 * MAX_BATCH)
     assert [len(batch) for batch in storage.batches] == [MAX_BATCH] * 3
 
 
@@ -170,7 +177,8 @@ def test_a_write_waits_for_one_batch_of_submits_however_many_there_are() -> None
     async def write_between_submits() -> Any:
         with storage.busy_writer() as go_on:
             submits = asyncio.ensure_future(storage.submit_each("a" * (3 * MAX_BATCH)))
-            await asyncio.sleep(0.01)
+            for _ in range(10):  # turns of the loop, in which all of them are submitted
+                await asyncio.sleep(0)
             write = storage.writer.submit(lambda: len(storage.batches))
             go_on()
             await submits
