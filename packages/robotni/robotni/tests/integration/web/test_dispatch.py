@@ -148,26 +148,26 @@ def test_each_submit_of_a_batch_has_its_own_result() -> None:
     assert storage.batches == [["a", "b", "c"]]
 
 
+async def submit_while_the_writer_is_busy(storage: Storage, texts: str) -> Any:
+    with storage.busy_writer() as go_on:
+        submits = asyncio.ensure_future(storage.submit_each(texts))
+        for _ in range(10):  # turns of the loop, in which all of them are submitted
+            await asyncio.sleep(0)
+        go_on()
+        return await submits
+
+
 def test_a_batch_that_cannot_be_stored_fails_each_of_its_submits_and_no_later_one() -> None:
     storage = Storage()
-    with storage.busy_writer() as go_on:
-        threading.Timer(0.05, go_on).start()
-        assert [str(error) for error in finished(storage.submit_each("ax"))] == ["broken"] * 2
+    errors = finished(submit_while_the_writer_is_busy(storage, "ax"))
+    assert [str(error) for error in errors] == ["broken"] * 2
     assert finished(storage.submit_each("d")) == ["D"]
 
 
 def test_many_submits_are_stored_in_bounded_batches() -> None:
     storage = Storage()
-
-    async def submit_while_the_writer_is_busy() -> Any:
-        with storage.busy_writer() as go_on:
-            submits = asyncio.ensure_future(storage.submit_each("a" * (3 * MAX_BATCH)))
-            for _ in range(10):  # turns of the loop, in which all of them are submitted
-                await asyncio.sleep(0)
-            go_on()
-            return await submits
-
-    assert finished(submit_while_the_writer_is_busy()) == ["A"] * (3 * MAX_BATCH)
+    submits = submit_while_the_writer_is_busy(storage, "a" * (3 * MAX_BATCH))
+    assert finished(submits) == ["A"] * (3 * MAX_BATCH)
     assert [len(batch) for batch in storage.batches] == [MAX_BATCH] * 3
 
 
