@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence, Tuple
 
@@ -43,8 +43,14 @@ class Connection(sqlite3.Connection):
 
     files: Tuple[_File, _File] = (None, None)  # the database and its log, as they were opened
 
+    is_open = False  # Python 3.8 crashes where one is closed that could not be opened
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_open = True
+
     def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # it could not be opened
+        if self.is_open:
             self.close()
 
 
