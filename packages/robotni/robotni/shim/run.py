@@ -30,12 +30,6 @@ PROCESSES_LEFT = (
     b"machine\n"
 )
 
-PROCESSES_LEFT = (
-    b"robotni: some processes of this run did not end after SIGKILL, as they wait in the kernel, "
-    b"say for a network file system; they hold no slot any more; make that answer, or restart the "
-    b"machine\n"
-)
-
 
 def is_machine_error(error):
     return getattr(error, "errno", None) in MACHINE_ERRORS
@@ -210,7 +204,6 @@ class Run:
         while self.reap():
             if time.monotonic() > deadline:
                 self.has_survivors = True
-                self.output.keep(PROCESSES_LEFT)
                 return
             self.send(signal.SIGKILL)
             self.wait(0.002)

@@ -173,9 +173,6 @@ class RunFiles:
             os.close(os.open(f"{self.folder}/cancel", flags, 0o600))
         notify(f"{self.folder}/cancel.fifo")
 
-    def is_cancel_requested(self) -> bool:
-        return os.path.exists(f"{self.folder}/cancel")
-
     # output
 
     def open_output(self) -> Output:

@@ -113,17 +113,20 @@ def test_the_end_that_was_not_kept_is_told(tmp_path: Path) -> None:
 
 def test_a_reader_beside_the_writer_sees_no_wrong_byte(tmp_path: Path) -> None:
     blocks = 20_000
-    done = threading.Event()
+    done, has_left_out = threading.Event(), threading.Event()
 
     def write() -> None:
         writer = Writer(str(tmp_path), 4000)
         for n in range(blocks):
             writer.keep(b"%09d\n" % n)
+            if n == 1000:  # past the cap: from now on there is a gap behind the first part
+                has_left_out.set()
         writer.close()
         done.set()
 
     thread = threading.Thread(target=write)
     thread.start()
+    assert has_left_out.wait(30)
     at, gaps = 0, 0
     while not done.is_set() or at < 10 * blocks:
         start, data = read(tmp_path, at)
